@@ -1,0 +1,49 @@
+# parley_test(NAME core SOURCES a.cpp b.cpp [LIBS lib...] [TIMEOUT seconds] [SERIAL] [DEFINITIONS d...] [DEPENDS target...])
+#
+# One doctest executable per room, test_<NAME>, with each of its TEST_CASEs registered in CTest under
+# "<NAME>: <the test's sentence>", in a process and with a time limit of its own. SERIAL: they measure time or use the
+# whole machine, and run while no other test does. DEPENDS: programs that the tests start.
+function(parley_test)
+    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
+    if(NOT arg_SOURCES)
+        message(STATUS "tests/${arg_NAME}: no sources yet")
+        return()
+    endif()
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 60)
+    endif()
+
+    set(target test_${arg_NAME})
+    add_executable(${target} ${arg_SOURCES})
+    parley_target(${target})
+    target_link_libraries(${target} PRIVATE parley_doctest_main ${arg_LIBS})
+    target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/tests")
+    target_compile_definitions(${target} PRIVATE ${arg_DEFINITIONS})
+    if(arg_DEPENDS)
+        add_dependencies(${target} ${arg_DEPENDS})
+    endif()
+
+    # Sanitizers slow everything down; their limits only have to catch what hangs.
+    set(environment "")
+    if(PARLEY_SANITIZE STREQUAL "address")
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 3")
+        set(environment "ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1")
+    elseif(PARLEY_SANITIZE STREQUAL "thread")
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 4")
+        set(environment "TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1")
+    endif()
+
+    # The names are asked of the program itself once it is built, so that no list is kept by hand.
+    set(listing "${CMAKE_CURRENT_BINARY_DIR}/${target}.cmake")
+    add_custom_command(TARGET ${target} POST_BUILD VERBATIM
+        BYPRODUCTS "${listing}"
+        COMMAND "${CMAKE_COMMAND}"
+            "-DPROGRAM=$<TARGET_FILE:${target}>" "-DROOM=${arg_NAME}" "-DTIMEOUT=${arg_TIMEOUT}"
+            "-DSERIAL=${arg_SERIAL}" "-DENVIRONMENT=${environment}" "-DLISTING=${listing}"
+            -P "${PROJECT_SOURCE_DIR}/cmake/ListTestCases.cmake")
+    # An executable that was never built is one failing test, not silence.
+    file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/${target}_include.cmake"
+        "if(EXISTS \"${listing}\")\n    include(\"${listing}\")\n"
+        "else()\n    add_test(\"${arg_NAME}: not built\" \"${target}_is_not_built\")\nendif()\n")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${CMAKE_CURRENT_BINARY_DIR}/${target}_include.cmake")
+endfunction()

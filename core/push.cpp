@@ -1,0 +1,159 @@
+// Output outside the protocol's turns. On the connection's loop it is written at once or queued
+// behind what is; from another thread it is copied and posted. Bounded by the high-water mark.
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include <algorithm>
+#include <new>
+
+#include "machine.h"
+#include "owner.h"
+
+namespace {
+
+// Bytes on their way from another thread.
+struct PostedBytes {
+    CommNode node;
+    CommConnEntry *entry;
+    long long seq;
+    size_t size;
+    char bytes[1];
+};
+
+bool open_for_push(const CommConnEntry *entry) {
+    return entry->sockfd >= 0 && entry->state != CONN_STATE_CLOSING && entry->state != CONN_STATE_ERROR;
+}
+
+} // namespace
+
+int CommMachine::push(CommSession *session, const void *data, size_t size, size_t high_water) {
+    Entry *entry = session->entry;
+    if (entry == nullptr || (session->passive && session->turn == nullptr)) {
+        errno = ENOENT;
+        return -1;
+    }
+    if (entry->queued.load(std::memory_order_relaxed) >= high_water) {
+        errno = EAGAIN;
+        return -1;
+    }
+    Loop *loop = entry->loop;
+    if (Loop::current() == loop) {
+        bool service = session->passive;
+        int turn = service ? session->turn->state.load(std::memory_order_acquire) : 0;
+        if (!open_for_push(entry) || (service ? turn == TURN_GONE || turn == TURN_DROPPED
+                                              : entry->session != session || session->in == nullptr)) {
+            errno = ENOENT;
+            return -1;
+        }
+        if (entry->datagram && service) {
+            struct iovec iov = {const_cast<void *>(data), size};
+            return static_cast<int>(send_datagram(entry, &iov, 1));
+        }
+        return send_bytes(entry, data, size);
+    }
+    if (session->passive) {
+        int turn = session->turn->state.load(std::memory_order_acquire);
+        if (turn == TURN_GONE || turn == TURN_DROPPED) {
+            errno = ENOENT;
+            return -1;
+        }
+    }
+    void *memory = loop->world->allocate(sizeof(PostedBytes) + size);
+    if (memory == nullptr) {
+        errno = ENOMEM;
+        return -1;
+    }
+    auto *posted = new (memory) PostedBytes;
+    posted->entry = entry;
+    posted->seq = session->seq;
+    posted->size = size;
+    memcpy(posted->bytes, data, size);
+    pin(entry);
+    entry->queued.fetch_add(static_cast<uint32_t>(size), std::memory_order_relaxed);
+    posted->node.run = [](CommNode *node) {
+        auto *self = PARLEY_OWNER(node, PostedBytes, node);
+        Entry *target = self->entry;
+        target->queued.fetch_sub(static_cast<uint32_t>(self->size), std::memory_order_relaxed);
+        // A client connection may serve another request by now.
+        bool same = target->service != nullptr || (target->session != nullptr && target->session->seq == self->seq);
+        if (same && open_for_push(target)) {
+            if (target->datagram && target->service != nullptr) {
+                struct iovec iov = {self->bytes, self->size};
+                send_datagram(target, &iov, 1);
+            } else {
+                send_bytes(target, self->bytes, self->size);
+            }
+        }
+        parley::sys::world *world = target->loop->world;
+        unpin(target);
+        world->deallocate(self);
+    };
+    if (!loop->post_remote(&posted->node)) {
+        unpin(entry);
+        loop->world->deallocate(posted);
+        errno = ENOENT;
+        return -1;
+    }
+    return static_cast<int>(std::min<size_t>(size, INT_MAX));
+}
+
+int CommMachine::push(CommPush *push, size_t high_water) {
+    CommSession *session = push->session;
+    Entry *entry = session->entry;
+    if (entry == nullptr || entry->datagram || (session->passive && session->turn == nullptr)) {
+        errno = ENOENT;
+        return -1;
+    }
+    if (session->passive) {
+        int turn = session->turn->state.load(std::memory_order_acquire);
+        if (turn == TURN_GONE || turn == TURN_DROPPED) {
+            errno = ENOENT;
+            return -1;
+        }
+    }
+    if (entry->queued.load(std::memory_order_relaxed) >= high_water) {
+        errno = EAGAIN;
+        return -1;
+    }
+    Loop *loop = entry->loop;
+    push->entry = entry;
+    pin(entry);
+    push->node.run = [](CommNode *node) {
+        auto *self = PARLEY_OWNER(node, CommPush, node);
+        Entry *target = self->entry;
+        errno = 0;
+        int sent = -1;
+        if (!open_for_push(target)) {
+            errno = ENOENT;
+        } else if (CommMessageOut *message = self->message_out()) {
+            sent = send_message(target, message, Output::PUSH, self, nullptr);
+            if (sent < 0)
+                doom(target, errno, CC_SEND);
+        }
+        int error = errno != 0 ? errno : ENOMEM;
+        bool stopped = target->loop->stopping();
+        Loop *its_loop = target->loop;
+        if (sent == 0) {
+            Output *output = target->outbox->last; // ours
+            for (int i = 0; i < output->count; i++)
+                output->size += output->write_iov[i].iov_len;
+            target->queued.fetch_add(static_cast<uint32_t>(output->size), std::memory_order_relaxed);
+        } else {
+            self->entry = nullptr;
+        }
+        unpin(target);
+        if (sent > 0)
+            deliver_push(its_loop, self, CS_STATE_SUCCESS, 0);
+        else if (sent < 0)
+            deliver_push(its_loop, self, stopped ? CS_STATE_STOPPED : CS_STATE_ERROR, stopped ? 0 : error);
+    };
+    // Posted also on the loop itself: handle() never runs inside push().
+    if (!loop->post_any(&push->node)) {
+        unpin(entry);
+        errno = ENOENT;
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,422 @@
+// A service's connections. CONNECTED -> RECEIVING -> SUCCESS -> IDLE (requests await replies) ->
+// KEEPALIVE -> RECEIVING ..., one turn per message. Turns are answered in the order of their
+// requests; whoever takes a turn out of AWAITING (reply, shutdown, destructor, the loop) decides it.
+
+#include <errno.h>
+#include <string.h>
+
+#include <algorithm>
+#include <new>
+
+#include "machine.h"
+#include "owner.h"
+
+// On the loop that accepted.
+void CommMachine::service_born(ServiceLoop *home, int fd, const struct sockaddr *addr, socklen_t size) {
+    CommBinding *binding = home->binding;
+    Loop *here = home->loop;
+    ServiceLoop *chosen = home;
+    // The kernel's choice can starve a loop while connections are few: then the least loaded takes it.
+    if (binding->loops > 1) {
+        size_t own = here->connection_count.load(std::memory_order_relaxed);
+        size_t least = own - own / 8;
+        for (size_t i = 0; i < binding->loops; i++) {
+            size_t n = binding->per_loop[i].loop->connection_count.load(std::memory_order_relaxed);
+            if (n < least) {
+                least = n;
+                chosen = &binding->per_loop[i];
+            }
+        }
+    }
+    ServiceEntry *entry = new_service_entry(chosen->loop, addr, size);
+    if (entry == nullptr) {
+        here->world->close(fd);
+        return;
+    }
+    entry->sockfd = fd;
+    entry->state = CONN_STATE_CONNECTED;
+    entry->home = chosen;
+    entry->service = binding->service;
+    service_incref(binding->service);
+    if (chosen == home) {
+        service_adopt(entry);
+        return;
+    }
+    entry->node.run = [](CommNode *node) {
+        service_adopt(static_cast<ServiceEntry *>(PARLEY_OWNER(node, Entry, node)));
+    };
+    if (!chosen->loop->post_remote(&entry->node))
+        discard(entry);
+}
+
+void CommMachine::service_adopt(ServiceEntry *entry) {
+    Loop *loop = entry->loop;
+    ServiceLoop *home = entry->home;
+    CommService *service = entry->service;
+    if (loop->stopping() || home->unbound) {
+        discard(entry);
+        return;
+    }
+    entry->conn = service->new_connection(entry->sockfd);
+    if (entry->conn == nullptr || enter_loop(entry) != 0) {
+        discard(entry);
+        return;
+    }
+    entry->max_turns = static_cast<uint16_t>(std::clamp(service->max_pipeline(), 1, UINT16_MAX));
+    entry->at_connect = service->session_at_connect();
+    entry->peer.response_timeout = service->response_timeout;
+    if (entry->at_connect && start_session(entry) == nullptr) {
+        doom(entry, errno, CC_NONE);
+        return;
+    }
+    if (service->ssl_ctx != nullptr) {
+        entry->receive_deadline =
+            std::min(after(loop, service->ssl_accept_timeout), after(loop, limits(entry).handshake));
+        rearm(entry);
+        if (tls_start(entry, service->ssl_ctx, false) < 0)
+            doom(entry, entry->error, CC_TLS);
+        return;
+    }
+    service_ready(entry);
+}
+
+// Connected, and TLS is done if there is any: the first request is awaited.
+void CommMachine::service_ready(Entry *entry) {
+    entry->read_gap = after(entry->loop, entry->target->response_timeout);
+    entry->receive_deadline = after(entry->loop, limits(entry).first_message);
+    if (entry->outbox != nullptr)
+        entry->writable = true; // pushed during the handshake
+    rearm(entry);
+}
+
+CommSession *CommMachine::start_session(Entry *entry) {
+    ServiceEntry *part = part_of(entry);
+    CommTurn *turn = part->spare_turns;
+    if (turn != nullptr) {
+        part->spare_turns = turn->next;
+    } else {
+        turn = new (std::nothrow) CommTurn;
+        if (turn == nullptr) {
+            errno = ENOMEM;
+            return nullptr;
+        }
+        turn->entry = entry;
+    }
+    errno = 0;
+    CommSession *session = entry->service->new_session(entry->seq, entry->conn);
+    if (session == nullptr) {
+        turn->next = part->spare_turns;
+        part->spare_turns = turn;
+        if (errno == 0)
+            errno = ENOMEM;
+        return nullptr;
+    }
+    session->passive = true;
+    session->target = &part->peer;
+    session->turn = turn;
+    session->out = nullptr;
+    session->in = nullptr;
+    session->cause = CC_NONE;
+    session->ssl_error = 0;
+    session->verify_result = 0;
+    turn->session = session;
+    turn->next = nullptr;
+    turn->ready = false;
+    turn->state.store(TURN_RECEIVING, std::memory_order_relaxed);
+    if (session->entry != entry) {
+        if (session->entry != nullptr)
+            unpin(session->entry);
+        pin(entry);
+        session->entry = entry;
+    }
+    session->seq = entry->seq++;
+    entry->session = session;
+    ticket_submitted(session, entry->loop);
+    return session;
+}
+
+// A whole request.
+void CommMachine::service_message(Entry *entry) {
+    ServiceEntry *part = part_of(entry);
+    CommSession *session = entry->session;
+    CommTurn *turn = session->turn;
+    entry->session = nullptr;
+    entry->greeted = true;
+    entry->receive_deadline = INT64_MAX;
+    entry->read_gap = INT64_MAX;
+    entry->first_wait = false;
+    entry->state = CONN_STATE_IDLE;
+    turn->in_place = session->handle_in_place();
+    CommTurn **end = &part->turns;
+    while (*end != nullptr)
+        end = &(*end)->next;
+    *end = turn;
+    entry->turn_count++;
+    if (ticket_cancelled(session)) {
+        // It was still receiving when cancel() took it: no TOREPLY any more.
+        *end = nullptr;
+        entry->turn_count--;
+        turn_over(entry, turn);
+        entry->state = CONN_STATE_CLOSING;
+        entry->error = ECANCELED;
+        entry->cause = CC_CANCEL;
+        ticket_finished(session);
+        deliver(entry->loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
+        return;
+    }
+    turn->state.store(TURN_AWAITING, std::memory_order_release);
+    deliver(entry->loop, session, CS_STATE_TOREPLY, 0, CC_NONE);
+    if (part->at_connect && entry->session == nullptr && may_receive(entry) && start_session(entry) == nullptr)
+        doom(entry, errno, CC_NONE);
+}
+
+// The turn was moved to REPLYING by reply().
+int CommMachine::reply(CommSession *session, CommTurn *turn) {
+    Entry *entry = turn->entry;
+    Loop *loop = entry->loop;
+    if (Loop::current() != loop) {
+        session->node.run = posted_reply;
+        if (loop->post_remote(&session->node))
+            return 0;
+        turn->state.store(TURN_GONE, std::memory_order_relaxed);
+        errno = ENOENT; // the loop has ended and closed everything
+        return -1;
+    }
+    if (entry->datagram)
+        return reply_datagram(session, turn);
+    turn->ready = true;
+    if (entry->turns == turn)
+        next_reply(entry);
+    return 0;
+}
+
+void CommMachine::posted_reply(CommNode *node) {
+    CommSession *session = PARLEY_OWNER(node, CommSession, node);
+    CommTurn *turn = session->turn;
+    Entry *entry = turn->entry;
+    if (entry->sockfd < 0) {
+        // It went while the reply was on its way here.
+        session->turn = nullptr;
+        bool cancelled = !ticket_finished(session);
+        bool stopped = entry->loop->stopping();
+        if (cancelled)
+            deliver(entry->loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
+        else if (stopped)
+            deliver(entry->loop, session, CS_STATE_STOPPED, 0, CC_STOP);
+        else
+            deliver(entry->loop, session, CS_STATE_ERROR, entry->error > 0 ? entry->error : ECONNRESET, CC_SEND);
+        return;
+    }
+    if (entry->datagram) {
+        if (reply_datagram(session, turn) < 0) {
+            int error = errno;
+            datagram_over(entry);
+            turn_over(entry, turn);
+            deliver(entry->loop, session, CS_STATE_ERROR, ticket_finished(session) ? error : ECANCELED, CC_SEND);
+        }
+        return;
+    }
+    turn->ready = true;
+    if (entry->turns == turn)
+        next_reply(entry);
+}
+
+// Sends the oldest replies as long as they are given and the socket takes them.
+void CommMachine::next_reply(Entry *entry) {
+    if (entry->replying)
+        return; // further down on the stack
+    entry->replying = true;
+    while (entry->turns != nullptr && entry->turns->ready && entry->sockfd >= 0 &&
+           entry->state != CONN_STATE_CLOSING && entry->state != CONN_STATE_ERROR) {
+        CommTurn *turn = entry->turns;
+        if (turn->writing)
+            break;
+        write_reply(entry, turn);
+    }
+    entry->replying = false;
+}
+
+void CommMachine::write_reply(Entry *entry, CommTurn *turn) {
+    CommSession *session = turn->session;
+    turn->writing = true;
+    if (ticket_cancelled(session)) {
+        doom(entry, ECANCELED, CC_CANCEL);
+        return;
+    }
+    errno = 0;
+    CommMessageOut *message = message_out(session);
+    if (message == nullptr) {
+        doom(entry, errno != 0 ? errno : ENOMEM, CC_SEND);
+        return;
+    }
+    int sent = send_message(entry, message, Output::REPLY, turn, session);
+    if (sent > 0)
+        turn_written(entry, turn);
+    else if (sent < 0)
+        doom(entry, errno, CC_SEND);
+}
+
+// The kernel has the whole reply.
+void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
+    ServiceEntry *part = part_of(entry);
+    CommSession *session = turn->session;
+    Loop *loop = entry->loop;
+    int keep = session->keep_alive_timeout();
+    entry->turns = turn->next;
+    entry->turn_count--;
+    turn_over(entry, turn);
+    if (keep == 0 || entry->unbound || loop->stopping()) {
+        entry->state = CONN_STATE_CLOSING;
+        entry->error = 0;
+        entry->cause = entry->unbound ? CC_STOP : CC_EOF;
+    } else if (entry->turn_count == 0 && !entry->got_bytes) {
+        entry->state = CONN_STATE_KEEPALIVE;
+        entry->receive_deadline = after(loop, keep);
+        enter_kept(entry);
+        if (entry->receive_deadline != INT64_MAX)
+            rearm(entry);
+    }
+    bool cancelled = !ticket_finished(session);
+    if (cancelled)
+        deliver(loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
+    else
+        deliver(loop, session, CS_STATE_SUCCESS, 0, CC_NONE);
+    if (part->at_connect && entry->session == nullptr && may_receive(entry) && start_session(entry) == nullptr)
+        doom(entry, errno, CC_NONE);
+    // Closing, the end of the stream, and requests that came meanwhile wait for the top of the loop.
+    if (!entry->driving && (entry->state == CONN_STATE_CLOSING || entry->readable || entry->leftover != nullptr ||
+                            entry->eof))
+        schedule(entry);
+}
+
+// The session lets go of its turn.
+void CommMachine::turn_over(Entry *entry, CommTurn *turn) {
+    ServiceEntry *part = part_of(entry);
+    turn->session->turn = nullptr;
+    turn->session = nullptr;
+    turn->ready = false;
+    turn->writing = false;
+    turn->state.store(TURN_RECEIVING, std::memory_order_relaxed);
+    turn->next = part->spare_turns;
+    part->spare_turns = turn;
+}
+
+void CommMachine::service_failed(Entry *entry, int state, int error, int cause) {
+    ServiceEntry *part = part_of(entry);
+    Loop *loop = entry->loop;
+    leave_kept(entry);
+    CommSession *receiving = entry->session;
+    entry->session = nullptr;
+    if (cause == CC_NONE)
+        cause = entry->outbox != nullptr && entry->turn_count > 0 ? CC_SEND : CC_RECEIVE;
+    if (receiving != nullptr) {
+        if (receiving->in != nullptr)
+            receiving->in->entry = nullptr;
+        if (entry->tls != nullptr)
+            tls_report(entry, receiving);
+        turn_over(entry, receiving->turn);
+    }
+    bool lost = state == CS_STATE_ERROR && cause != CC_CANCEL && cause != CC_STOP;
+    part->open.store(false, std::memory_order_release);
+    entry->error = error;
+    // Replies under way fail; a turn that still awaits its reply is marked, and reply() tells. One
+    // whose reply is on its way from another thread stays for posted_reply().
+    CommTurn *awaiting = nullptr, *replying = nullptr, **gone = &awaiting, **failed = &replying;
+    CommTurn *turn = entry->turns;
+    entry->turns = nullptr;
+    entry->turn_count = 0;
+    CommTurn *kept = nullptr;
+    while (turn != nullptr) {
+        CommTurn *next = turn->next;
+        turn->next = nullptr;
+        int expected = TURN_AWAITING;
+        if (turn->ready) {
+            *failed = turn;
+            failed = &turn->next;
+        } else if (turn->state.compare_exchange_strong(expected, TURN_GONE, std::memory_order_acq_rel) &&
+                   lost && turn->in_place) {
+            *gone = turn;
+            gone = &turn->next;
+        } else {
+            turn->next = kept;
+            kept = turn;
+        }
+        turn = next;
+    }
+    close(entry);
+    if (receiving != nullptr) {
+        if (!ticket_finished(receiving))
+            deliver(loop, receiving, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
+        else
+            deliver(loop, receiving, state, error, cause);
+    }
+    while (replying != nullptr) {
+        turn = replying;
+        replying = turn->next;
+        CommSession *session = turn->session;
+        turn_over(entry, turn);
+        if (!ticket_finished(session))
+            deliver(loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
+        else if (state == CS_STATE_STOPPED)
+            deliver(loop, session, state, 0, cause);
+        else
+            deliver(loop, session, state, error != 0 ? error : ECONNRESET, cause);
+    }
+    while (awaiting != nullptr) {
+        turn = awaiting;
+        awaiting = turn->next;
+        turn->next = kept;
+        kept = turn;
+        if (turn->session != nullptr) // one of them may have deleted another
+            turn->session->handle_peer_closed();
+    }
+    // Freed with the entry, which their sessions pin.
+    while (kept != nullptr) {
+        turn = kept;
+        kept = turn->next;
+        turn->next = entry->turns;
+        entry->turns = turn;
+    }
+}
+
+// Taken from AWAITING to DROPPED, on any thread; the caller's hold on the entry goes with it.
+void CommMachine::turn_dropped(CommTurn *turn) {
+    Entry *entry = turn->entry;
+    Loop *loop = entry->loop;
+    if (Loop::current() == loop) {
+        posted_drop(&turn->node);
+        return;
+    }
+    turn->node.run = posted_drop;
+    if (!loop->post_remote(&turn->node))
+        unpin(entry); // closed already
+}
+
+void CommMachine::posted_drop(CommNode *node) {
+    CommTurn *turn = PARLEY_OWNER(node, CommTurn, node);
+    Entry *entry = turn->entry;
+    if (entry->datagram) {
+        datagram_over(entry);
+    } else if (entry->sockfd >= 0 && entry->state != CONN_STATE_CLOSING && entry->state != CONN_STATE_ERROR) {
+        entry->state = CONN_STATE_CLOSING;
+        entry->error = ECANCELED;
+        entry->cause = CC_CANCEL;
+        schedule(entry);
+    }
+    unpin(entry);
+}
+
+void CommMachine::enter_kept(Entry *entry) {
+    ServiceLoop *home = part_of(entry)->home;
+    list_add(&entry->list, &home->kept);
+    home->kept_count.store(home->kept_count.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+void CommMachine::leave_kept(Entry *entry) {
+    if (entry->service == nullptr || list_empty(&entry->list))
+        return;
+    ServiceLoop *home = part_of(entry)->home;
+    list_del(&entry->list);
+    INIT_LIST_HEAD(&entry->list);
+    home->kept_count.store(home->kept_count.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+}

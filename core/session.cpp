@@ -1,0 +1,60 @@
+// What CommSession and the messages do themselves; all of it may run on any thread.
+
+#include <errno.h>
+
+#include "machine.h"
+
+CommConnection *CommSession::get_connection() const {
+    return entry != nullptr ? entry->conn : nullptr;
+}
+
+CommTicket CommSession::ticket() {
+    return CommMachine::ticket_of(this);
+}
+
+CommSession::~CommSession() {
+    CommMachine::session_destroyed(this);
+}
+
+void CommMachine::session_destroyed(CommSession *session) {
+    ticket_release(session);
+    Entry *entry = session->entry;
+    if (entry == nullptr)
+        return;
+    if (CommTurn *turn = session->turn) {
+        int expected = TURN_AWAITING;
+        if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
+            turn_dropped(turn); // with our hold on the entry
+            return;
+        }
+        if (Loop::current() == entry->loop)
+            turn->session = nullptr;
+    }
+    unpin(entry);
+}
+
+int CommMessageIn::feedback(const void *buf, size_t size) {
+    return CommMachine::feedback(this, buf, size);
+}
+
+void CommMessageIn::renew() {
+    if (entry != nullptr)
+        entry->renewed = true;
+}
+
+int CommMachine::feedback(CommMessageIn *message, const void *data, size_t size) {
+    Entry *entry = message->entry;
+    if (entry == nullptr || entry->sockfd < 0) {
+        errno = ENOENT;
+        return -1;
+    }
+    if (entry->datagram && entry->service != nullptr) {
+        struct iovec iov = {const_cast<void *>(data), size};
+        return static_cast<int>(send_datagram(entry, &iov, 1));
+    }
+    if (entry->queued.load(std::memory_order_relaxed) >= entry->loop->core->push_high_water) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return send_bytes(entry, data, size);
+}

@@ -1,0 +1,216 @@
+// Cancelling by name. A ticket is a slot in a table that is never freed and a generation that moves
+// on with every completion, so a ticket can be used at any time, whatever became of its session.
+//
+// One word per slot decides between completion and cancel:
+//   idle(g)      no submission in flight
+//   flying(g)    submitted; completion moves to idle(g+1), cancel() to cancelled(g)
+//   cancelled(g) cancel() was first; the completion that comes reports ECANCELED, moves to idle(g+1)
+// `session` and `loop` are read by the loop that cancel() posted to; `guard` keeps the session from
+// being destroyed on another thread in that moment.
+
+#include <errno.h>
+
+#include <mutex>
+#include <thread>
+
+#include "machine.h"
+#include "owner.h"
+
+namespace {
+
+using parley::core::Loop;
+
+enum : uint64_t { IDLE, FLYING, CANCELLED };
+
+constexpr uint64_t word(uint32_t generation, uint64_t state) {
+    return static_cast<uint64_t>(generation) << 8 | state;
+}
+
+struct Slot {
+    parley::sync::atomic<uint64_t> state{word(1, IDLE)};
+    parley::sync::atomic<bool> guard{false};
+    parley::sync::atomic<Loop *> loop{nullptr};
+    CommSession *session = nullptr;
+    bool posted = false;   // node is linked; under guard
+    bool released = false; // no session any more; under guard
+    uint32_t index = 0;
+    Slot *next_free = nullptr;
+    CommNode node;
+
+    void lock() {
+        while (guard.exchange(true, std::memory_order_acquire))
+            std::this_thread::yield(); // held for a few instructions at a time
+    }
+    void unlock() { guard.store(false, std::memory_order_release); }
+};
+
+constexpr size_t chunk_size = 256;
+constexpr size_t max_chunks = 1 << 16;
+
+// Chunks come and never go: a slot is reached without a lock.
+struct Table {
+    parley::sync::mutex mutex; // guards growth and the free list
+    parley::sync::atomic<Slot *> chunks[max_chunks] = {};
+    uint32_t used = 1; // 0 names nothing
+    Slot *free = nullptr;
+
+    Slot *find(uint32_t index) {
+        if (index == 0 || index / chunk_size >= max_chunks)
+            return nullptr;
+        Slot *chunk = chunks[index / chunk_size].load(std::memory_order_acquire);
+        return chunk != nullptr ? &chunk[index % chunk_size] : nullptr;
+    }
+
+    Slot *take() {
+        std::lock_guard<parley::sync::mutex> lock(mutex);
+        if (free != nullptr) {
+            Slot *slot = free;
+            free = slot->next_free;
+            return slot;
+        }
+        if (used / chunk_size >= max_chunks)
+            return nullptr;
+        auto &place = chunks[used / chunk_size];
+        Slot *chunk = place.load(std::memory_order_relaxed);
+        if (chunk == nullptr) {
+            chunk = new (std::nothrow) Slot[chunk_size];
+            if (chunk == nullptr)
+                return nullptr;
+            place.store(chunk, std::memory_order_release);
+        }
+        Slot *slot = &chunk[used % chunk_size];
+        slot->index = used++;
+        return slot;
+    }
+
+    void give(Slot *slot) {
+        std::lock_guard<parley::sync::mutex> lock(mutex);
+        slot->next_free = free;
+        free = slot;
+    }
+};
+
+Table &table() {
+    static Table *instance = new Table; // tickets may outlive every static
+    return *instance;
+}
+
+} // namespace
+
+CommTicket CommMachine::ticket_of(CommSession *session) {
+    Slot *slot = table().find(session->ticket_slot);
+    if (slot == nullptr) {
+        slot = table().take();
+        if (slot == nullptr)
+            return {};
+        slot->session = session;
+        slot->released = false;
+        session->ticket_slot = slot->index;
+        if (session->flying)
+            ticket_submitted(session, static_cast<Loop *>(session->home));
+    }
+    return {slot->index, static_cast<uint32_t>(slot->state.load(std::memory_order_acquire) >> 8)};
+}
+
+void CommMachine::slot_submitted(CommSession *session, Loop *loop) {
+    Slot *slot = table().find(session->ticket_slot);
+    slot->loop.store(loop, std::memory_order_relaxed);
+    uint64_t now = slot->state.load(std::memory_order_relaxed);
+    slot->state.store(word(static_cast<uint32_t>(now >> 8), FLYING), std::memory_order_release);
+}
+
+void CommMachine::ticket_recalled(CommSession *session) {
+    session->flying = false;
+    if (Slot *slot = table().find(session->ticket_slot)) {
+        uint64_t now = slot->state.load(std::memory_order_relaxed);
+        slot->state.store(word(static_cast<uint32_t>(now >> 8), IDLE), std::memory_order_release);
+    }
+}
+
+bool CommMachine::slot_finished(CommSession *session) {
+    Slot *slot = table().find(session->ticket_slot);
+    uint64_t now = slot->state.load(std::memory_order_acquire);
+    uint64_t next = word(static_cast<uint32_t>(now >> 8) + 1, IDLE);
+    bool ours = true;
+    if ((now & 0xff) != FLYING || !slot->state.compare_exchange_strong(now, next, std::memory_order_acq_rel)) {
+        ours = (now & 0xff) != CANCELLED;
+        slot->state.store(next, std::memory_order_release);
+    }
+    return ours;
+}
+
+bool CommMachine::slot_cancelled(const CommSession *session) {
+    return (table().find(session->ticket_slot)->state.load(std::memory_order_acquire) & 0xff) == CANCELLED;
+}
+
+void CommMachine::slot_release(CommSession *session) {
+    Slot *slot = table().find(session->ticket_slot);
+    session->ticket_slot = 0;
+    slot->lock();
+    slot->session = nullptr;
+    slot->released = true;
+    uint64_t now = slot->state.load(std::memory_order_relaxed);
+    slot->state.store(word(static_cast<uint32_t>(now >> 8) + 1, IDLE), std::memory_order_release);
+    bool linked = slot->posted;
+    slot->unlock();
+    if (!linked)
+        table().give(slot);
+}
+
+int CommMachine::cancel(CommTicket ticket) {
+    Slot *slot = table().find(ticket.slot);
+    uint64_t expected = word(ticket.generation, FLYING);
+    if (slot == nullptr || slot->state.load(std::memory_order_acquire) != expected) {
+        errno = ENOENT;
+        return -1;
+    }
+    slot->lock();
+    if (!slot->state.compare_exchange_strong(expected, word(ticket.generation, CANCELLED),
+                                             std::memory_order_acq_rel)) {
+        slot->unlock();
+        errno = ENOENT;
+        return -1;
+    }
+    if (!slot->posted) {
+        slot->posted = true;
+        slot->node.run = [](CommNode *node) {
+            Slot *self = PARLEY_OWNER(node, Slot, node);
+            self->lock();
+            self->posted = false;
+            bool over = self->released;
+            if (self->session != nullptr && (self->state.load(std::memory_order_acquire) & 0xff) == CANCELLED)
+                cancel_session(self->session);
+            self->unlock();
+            if (over)
+                table().give(self);
+        };
+        // If the loop has ended, it has stopped the session, which reports the cancel.
+        if (!slot->loop.load(std::memory_order_relaxed)->post_any(&slot->node))
+            slot->posted = false;
+    }
+    slot->unlock();
+    return 0;
+}
+
+// On the session's loop, which only marks: handle() comes from the top of the loop.
+void CommMachine::cancel_session(CommSession *session) {
+    Entry *entry = session->entry;
+    if (entry == nullptr)
+        return; // between two loops: whoever picks it up looks at the ticket
+    if (session->passive) {
+        CommTurn *turn = session->turn;
+        if (turn == nullptr)
+            return;
+        int expected = TURN_AWAITING;
+        if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
+            pin(entry);
+            posted_drop(&turn->node);
+            return;
+        }
+        if (expected == TURN_RECEIVING || turn->ready)
+            doom(entry, ECANCELED, CC_CANCEL);
+    } else if (entry->session == session && Loop::current() == entry->loop) {
+        if (entry->state == CONN_STATE_CONNECTING || entry->state == CONN_STATE_RECEIVING)
+            doom(entry, ECANCELED, CC_CANCEL);
+    }
+}
