@@ -1,0 +1,247 @@
+#include <parley/client.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include <parley/detail/session_error.hpp>
+#include <parley/loop.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+// Addresses ------------------------------------------------------------------------------------------------------------
+
+int client_target::open(const endpoint& where, const client_settings& settings, const std::string& host) {
+    struct sockaddr_storage storage;
+    result<socklen_t> length = where.to_sockaddr(storage);
+    if (!length) {
+        errno = length.error() == std::errc::filename_too_long ? ENAMETOOLONG : EINVAL;
+        return -1;
+    }
+    const auto* address = reinterpret_cast<const struct sockaddr*>(&storage);
+    where_ = where;
+    host_ = host;
+    const int done = settings.tls
+                         ? init(address, *length, settings.tls.native(), settings.connect, -1, settings.gap,
+                                settings.max_connections)
+                         : init(address, *length, settings.connect, settings.gap, settings.max_connections);
+    if (done == 0 && settings.own_deadlines)
+        set_deadlines(settings.deadlines);
+    return done;
+}
+
+client_state::client_state(endpoint to, client_settings how)
+    : where(std::move(to)), settings(std::move(how)),
+      host(settings.server_name.empty() && !where.is_unix() ? where.host() : settings.server_name) {}
+
+// No request is under way any more; idle connections are closed by their loops, later.
+client_state::~client_state() {
+    for (const auto& all : known_) {
+        for (const auto& target : all->targets)
+            target->deinit();
+    }
+}
+
+client_state::addresses* client_state::adopt(const std::vector<endpoint>& found) {
+    sync::lock_guard<sync::mutex> lock(mutex_);
+    for (const auto& all : known_) {
+        const bool same = std::equal(all->targets.begin(), all->targets.end(), found.begin(), found.end(),
+                                     [](const auto& target, const endpoint& one) { return target->where() == one; });
+        if (same) {
+            current_.store(all.get(), sync::memory_order_release);
+            return all.get();
+        }
+    }
+    auto fresh = std::make_unique<addresses>();
+    for (const endpoint& one : found) {
+        auto target = std::make_unique<client_target>();
+        if (target->open(one, settings, host) < 0)
+            throw std::system_error(errno, std::system_category());
+        fresh->targets.push_back(std::move(target));
+    }
+    known_.push_back(std::move(fresh));
+    current_.store(known_.back().get(), sync::memory_order_release);
+    return known_.back().get();
+}
+
+void client_state::forget(addresses* stale) noexcept {
+    current_.compare_exchange_strong(stale, nullptr);
+}
+
+void client_state::close_idle() noexcept {
+    sync::lock_guard<sync::mutex> lock(mutex_);
+    for (const auto& all : known_) {
+        for (const auto& target : all->targets)
+            target->close_idle();
+    }
+}
+
+// A request ------------------------------------------------------------------------------------------------------------
+
+client_operation::client_operation(std::shared_ptr<client_state> state) noexcept : state_(std::move(state)) {}
+
+bool client_operation::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+    task_ = &task;
+    task.begin(*this);
+    starting_ = true;
+    if (!state_)
+        fail(error(errc::closed));
+    else if (client_state::addresses* all = state_->current())
+        reach(all);
+    else
+        resolve();
+    starting_ = false;
+    return phase_ != phase::done;
+}
+
+void client_operation::resolve() noexcept {
+    if (state_->where.is_name()) {
+        phase_ = phase::resolving;
+        query_ = query::start(state_->where, task_->loop(), *this);
+        if (!query_)
+            fail(errno_error(errno, parley::stage::resolve, state_->where.to_string(), elapsed()));
+        return;
+    }
+    try {
+        reach(state_->adopt(std::vector<endpoint>(1, state_->where)));
+    } catch (const std::system_error& e) {
+        fail(error(e.code(), parley::stage::connect, state_->where.to_string()));
+    } catch (const std::bad_alloc&) {
+        fail(errno_error(ENOMEM, parley::stage::connect, {}));
+    }
+}
+
+void client_operation::resolved(query& q) noexcept {
+    query_ = nullptr;
+    if (!q.answer) {
+        fail(std::move(q.answer.error().set_elapsed(elapsed())));
+        return;
+    }
+    try {
+        reach(state_->adopt(*q.answer));
+    } catch (const std::system_error& e) {
+        fail(error(e.code(), parley::stage::connect, state_->where.to_string()));
+    } catch (const std::bad_alloc&) {
+        fail(errno_error(ENOMEM, parley::stage::connect, {}));
+    }
+}
+
+void client_operation::reach(client_state::addresses* all) noexcept {
+    all_ = all;
+    address_ = all->preferred.load(sync::memory_order_relaxed);
+    acquire();
+}
+
+void client_operation::acquire() noexcept {
+    phase_ = phase::queued;
+    if (target().wait_slot(this) == 1)
+        submit();
+}
+
+void client_operation::granted(CommTarget*) {
+    submit();
+}
+
+void client_operation::submit() noexcept {
+    phase_ = phase::in_flight;
+    if (task_->loop().communicator().request(this, &target()) == 0)
+        return;
+    const int failure = errno;
+    target().release();
+    next_address(errno_error(failure, parley::stage::connect, target().where().to_string(), elapsed()));
+}
+
+void client_operation::handle(int state, int error_number) {
+    if (state == CS_STATE_SUCCESS) {
+        succeeded_ = true;
+        if (tried_ != 0)
+            all_->preferred.store(address_, sync::memory_order_relaxed);
+        finish();
+        return;
+    }
+    error failure = session_error(*this, state, error_number, parley::stage::receive, target().where().to_string(),
+                                  elapsed());
+    if (state == CS_STATE_ERROR && get_cause() == CC_CONNECT && !cancelled_)
+        next_address(std::move(failure));
+    else
+        fail(std::move(failure));
+}
+
+// The peer could not be reached there, so it has seen nothing of the request.
+void client_operation::next_address(error failure) noexcept {
+    tried_++;
+    if (tried_ < all_->targets.size() && failure != errc::stopping) {
+        address_ = (address_ + 1) % all_->targets.size();
+        acquire();
+        return;
+    }
+    if (state_->where.is_name())
+        state_->forget(all_);
+    fail(std::move(failure));
+}
+
+void client_operation::fail(error failure) noexcept {
+    failure_ = std::move(failure);
+    finish();
+}
+
+void client_operation::finish() noexcept {
+    phase_ = phase::done;
+    if (!starting_)
+        cancelled_ ? task_->complete_stopped() : task_->complete();
+}
+
+void client_operation::cancel() noexcept {
+    switch (phase_) {
+    case phase::resolving:
+        std::exchange(query_, nullptr)->abandon();
+        phase_ = phase::done;
+        task_->complete_stopped();
+        break;
+    case phase::queued:
+        // On the loop that queued it also a grant on its way here is taken back.
+        target().cancel_wait(this);
+        phase_ = phase::done;
+        task_->complete_stopped();
+        break;
+    case phase::in_flight:
+        cancelled_ = true;
+        task_->loop().communicator().cancel(static_cast<CommSession*>(this)); // handle() follows
+        break;
+    case phase::idle:
+    case phase::done:
+        break;
+    }
+}
+
+parley::stage client_operation::stage() const noexcept {
+    switch (phase_) {
+    case phase::resolving:
+        return parley::stage::resolve;
+    case phase::queued:
+        return parley::stage::pool_wait;
+    case phase::in_flight:
+        // The message is fetched when the connection stands, TLS included.
+        if (!get_message_out())
+            return parley::stage::connect;
+        return get_message_in() ? parley::stage::receive : parley::stage::first_byte;
+    case phase::idle:
+    case phase::done:
+        break;
+    }
+    return parley::stage::none;
+}
+
+std::string client_operation::resource() const {
+    return all_ ? target().where().to_string() : state_->where.to_string();
+}
+
+std::chrono::nanoseconds client_operation::elapsed() const noexcept {
+    return std::chrono::nanoseconds(task_->loop().core().now() - task_->since());
+}
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,271 @@
+#include <parley/runtime.hpp>
+
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include <parley/core/Communicator.h>
+#include <parley/core/Sync.h>
+#include <parley/detail/promise.hpp>
+#include <parley/detail/root.hpp>
+#include <parley/error.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace {
+
+[[noreturn]] void throw_errno(const char* what) {
+    throw std::system_error(errno, std::system_category(), what);
+}
+
+std::size_t threads_or_all(std::size_t wanted) noexcept {
+    if (wanted != 0)
+        return wanted;
+    const unsigned processors = std::thread::hardware_concurrency();
+    return processors ? processors : 1;
+}
+
+int milliseconds_or_none(std::chrono::milliseconds limit) noexcept {
+    return limit.count() < 0 ? -1 : static_cast<int>(limit.count());
+}
+
+// A condition that threads wait for; signalled by the last to leave.
+class gate {
+public:
+    void open() {
+        sync::lock_guard<sync::mutex> lock(mutex_);
+        open_ = true;
+        changed_.notify_all();
+    }
+    void wait() {
+        sync::unique_lock<sync::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return open_; });
+    }
+
+private:
+    sync::mutex mutex_;
+    sync::condition_variable changed_;
+    bool open_ = false;
+};
+
+// File operations. Unbound by the runtime or, if a borrowed Communicator stops before it, by handle_stop().
+class file_service final : public IOService {
+public:
+    void begin(Communicator& communicator, int max_operations) {
+        communicator_ = &communicator;
+        if (init(max_operations) < 0)
+            throw_errno("parley: file operations");
+        if (communicator.io_bind(this) < 0) {
+            const int error = errno;
+            deinit();
+            errno = error;
+            throw_errno("parley: file operations");
+        }
+        bound_ = true;
+    }
+    void end() {
+        if (!bound_)
+            return;
+        unbind();
+        unbound_.wait();
+        deinit();
+    }
+
+private:
+    void handle_stop(int) override { unbind(); }
+    void handle_unbound() override { unbound_.open(); }
+    void unbind() {
+        if (!unbinding_.exchange(true))
+            communicator_->io_unbind(this);
+    }
+
+    Communicator* communicator_ = nullptr;
+    bool bound_ = false;
+    sync::atomic<bool> unbinding_{false};
+    gate unbound_;
+};
+
+} // namespace
+
+class runtime::parts {
+public:
+    std::optional<CommScheduler> own;
+    CommScheduler* scheduler = nullptr;
+    Executor executor;
+    ExecQueue compute_queue;
+    file_service files;
+    std::vector<std::unique_ptr<parley::loop>> loops;
+    sync::atomic<bool> stopping{false};
+    sync::atomic<std::size_t> roots{0};
+    sync::mutex mutex; // for `idle`
+    sync::condition_variable idle;
+
+    parts(CommScheduler* borrowed, const runtime_options& options) : scheduler(borrowed) {
+        if (!borrowed) {
+            scheduler = &own.emplace();
+            CommDeadlines limits;
+            limits.first_message = milliseconds_or_none(options.first_message);
+            limits.handshake = milliseconds_or_none(options.handshake);
+            limits.send = milliseconds_or_none(options.send);
+            if (own->init(threads_or_all(options.loops), options.handler_threads) < 0)
+                throw_errno("parley: starting the loops");
+            own->communicator().set_default_deadlines(limits);
+        }
+        try {
+            compute_queue.init();
+            if (executor.init(threads_or_all(options.executor_threads)) < 0)
+                throw_errno("parley: starting the executor");
+            files.begin(scheduler->communicator(), options.file_operations);
+        } catch (...) {
+            end();
+            throw;
+        }
+    }
+
+    void wait_for_roots() {
+        sync::unique_lock<sync::mutex> lock(mutex);
+        idle.wait(lock, [this] { return roots.load(sync::memory_order_acquire) == 0; });
+    }
+
+    // Returns when each loop has done all that was posted to it before.
+    void flush_loops() {
+        struct farewell : CommNode {
+            gate passed;
+        };
+        for (const auto& each : loops) {
+            farewell last;
+            last.run = [](CommNode* node) { static_cast<farewell*>(node)->passed.open(); };
+            if (each->core().post(&last) == 0)
+                last.passed.wait();
+        }
+    }
+
+    void end() {
+        files.end();
+        executor.deinit();
+        compute_queue.deinit();
+        if (own)
+            own->deinit();
+    }
+};
+
+runtime::runtime(const runtime_options& options) : parts_(std::make_unique<parts>(nullptr, options)) {
+    make_loops();
+}
+
+runtime::runtime(CommScheduler& scheduler, const runtime_options& options)
+    : parts_(std::make_unique<parts>(&scheduler, options)) {
+    make_loops();
+}
+
+void runtime::make_loops() {
+    Communicator& core = communicator();
+    for (std::size_t i = 0; i < core.loops(); ++i)
+        parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
+}
+
+runtime::~runtime() {
+    CommLoop* here = CommLoop::current();
+    if (here && here->communicator() == &communicator()) {
+        std::fputs("parley: a runtime was destroyed on one of its own loops\n", stderr);
+        std::terminate();
+    }
+    stop();
+    parts_->wait_for_roots();
+    parts_->flush_loops();
+    parts_->end();
+}
+
+void runtime::stop() noexcept {
+    if (parts_->stopping.exchange(true))
+        return;
+    for (const auto& each : parts_->loops)
+        each->post_stop();
+}
+
+bool runtime::stopping() const noexcept {
+    return parts_->stopping.load(sync::memory_order_relaxed);
+}
+
+std::size_t runtime::loops() const noexcept {
+    return parts_->loops.size();
+}
+
+loop& runtime::loop(std::size_t index) const noexcept {
+    return *parts_->loops[index];
+}
+
+CommScheduler& runtime::scheduler() const noexcept {
+    return *parts_->scheduler;
+}
+
+Executor& runtime::executor() const noexcept {
+    return parts_->executor;
+}
+
+ExecQueue& runtime::compute_queue() const noexcept {
+    return parts_->compute_queue;
+}
+
+IOService& runtime::io_service() const noexcept {
+    return parts_->files;
+}
+
+loop& runtime::choose_loop() const noexcept {
+    CommLoop* here = CommLoop::current();
+    if (here && here->communicator() == &communicator())
+        return loop(here->index());
+    parley::loop* best = parts_->loops.front().get();
+    for (const auto& each : parts_->loops) {
+        if (each->roots() < best->roots())
+            best = each.get();
+    }
+    return *best;
+}
+
+// The runtime may be gone once the lock is free, but not before the loop has left this callback: see flush_loops().
+void runtime::root_ended() noexcept {
+    if (parts_->roots.fetch_sub(1, sync::memory_order_acq_rel) != 1)
+        return;
+    sync::lock_guard<sync::mutex> lock(parts_->mutex);
+    parts_->idle.notify_all();
+}
+
+void runtime::begin_root(parley::loop& where, task<void>&& root) {
+    std::coroutine_handle<detail::promise<void>> frame = detail::task_access::release(root);
+    runtime& rt = where.runtime();
+    rt.parts_->roots.fetch_add(1, sync::memory_order_relaxed);
+    where.root_count_.fetch_add(1, sync::memory_order_relaxed);
+    if (where.roots_.begin(frame.promise(), frame))
+        return;
+    where.root_count_.fetch_sub(1, sync::memory_order_relaxed);
+    frame.destroy();
+    rt.root_ended();
+    throw exception(errc::stopping);
+}
+
+namespace detail {
+
+void begin_root(parley::loop& where, task<void>&& root) {
+    runtime::begin_root(where, std::move(root));
+}
+
+void refuse_on_loop() {
+    if (CommLoop::current())
+        throw std::system_error(EDEADLK, std::system_category(), "parley: sync_wait on a loop");
+}
+
+void report_exception(const char* where, const std::exception_ptr& exception) noexcept {
+    try {
+        std::rethrow_exception(exception);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "parley: exception in %s: %s\n", where, e.what());
+    } catch (...) {
+        std::fprintf(stderr, "parley: exception in %s\n", where);
+    }
+}
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

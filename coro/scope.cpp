@@ -1,0 +1,115 @@
+#include <parley/scope.hpp>
+
+#include <cassert>
+
+#include <parley/cancelled.hpp>
+#include <parley/detail/promise.hpp>
+#include <parley/detail/root.hpp>
+#include <parley/loop.hpp>
+
+namespace parley::inline PARLEY_ABI {
+
+detail::scope_base& scope::base() noexcept {
+    return static_cast<detail::scope_base&>(*this);
+}
+
+const detail::scope_base& scope::base() const noexcept {
+    return static_cast<const detail::scope_base&>(*this);
+}
+
+void scope::spawn(task<void> child) {
+    if (!child)
+        detail::throw_empty_task();
+    assert(base().home().is_current() && "parley: spawn() on another loop than the scope's");
+    if (cancelled_)
+        return;
+    std::coroutine_handle<detail::promise<void>> frame = detail::task_access::release(child);
+    base().add(frame.promise(), frame);
+}
+
+void scope::cancel() noexcept {
+    if (cancelled_)
+        return;
+    cancelled_ = true;
+    base().cancel_chains();
+}
+
+std::size_t scope::children() const noexcept {
+    const detail::scope_base& all = base();
+    return all.running_ - (all.body_ ? 1 : 0);
+}
+
+namespace detail {
+
+bool scope_base::enter(context& task, record* body, std::coroutine_handle<> frame,
+                       std::exception_ptr failure) noexcept {
+    task_ = &task;
+    if (!body) {
+        failure_ = std::move(failure);
+        return false;
+    }
+    task.begin(*this);
+    body_ = body;
+    add(*body, frame);
+    return true;
+}
+
+void scope_base::add(record& child, std::coroutine_handle<> frame) noexcept {
+    child.begin_chain(frame, task_->loop(), *this, task_->inherits());
+    chains_.push_back(child);
+    ++running_;
+    child.chain().pass();
+}
+
+// The body's frame stays for await_resume(); a child is a task<void>, see spawn().
+void scope_base::chain_done(record& first) noexcept {
+    chains_.remove(first);
+    --running_;
+    std::exception_ptr failure;
+    if (&first == body_) {
+        body_ = nullptr;
+        failure = body_failure();
+    } else {
+        failure = static_cast<promise<void>&>(first).failure();
+        first.destroy();
+    }
+    if (failure)
+        fail(std::move(failure));
+    if (running_ == 0)
+        task_->complete();
+}
+
+void scope_base::fail(std::exception_ptr failure) noexcept {
+    if (!failure_) {
+        failure_ = std::move(failure);
+        scope::cancel();
+        return;
+    }
+    if (!others_)
+        return report_exception("a scope whose first exception is thrown by with_scope", failure);
+    try {
+        others_->push_back(failure);
+    } catch (...) {
+        report_exception("a scope", failure);
+    }
+}
+
+void scope_base::cancel_children() noexcept {
+    cancelled_ = true;
+    cancel_chains();
+}
+
+void scope_base::cancel_chains() noexcept {
+    for (record* chain = chains_.first(); chain; chain = chain_list::next(*chain))
+        chain->chain().cancel();
+}
+
+void scope_base::rethrow() const {
+    if (failure_)
+        std::rethrow_exception(failure_);
+    if (task_->stopping())
+        throw parley::cancelled(); // not scope::cancelled()
+}
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

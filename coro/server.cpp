@@ -1,0 +1,212 @@
+#include <parley/serve.hpp>
+
+#include <cerrno>
+#include <cstdio>
+#include <new>
+#include <string>
+#include <utility>
+
+#include <parley/detail/promise.hpp>
+#include <parley/runtime.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+// A handler -------------------------------------------------------------------------------------------------------------
+
+void served::begin(task<void>&& handler) noexcept {
+    std::coroutine_handle<promise<void>> frame = task_access::release(handler);
+    record& first = frame.promise();
+    state_.retain();
+    server_.handler_begins();
+    first.begin_chain(frame, *shard_.loop, *this, nullptr);
+    shard_.handlers.push_back(first);
+    if (shard_.cancelled)
+        first.chain().cancel();
+    first.chain().pass();
+}
+
+void served::chain_done(record& first) noexcept {
+    server_state& server = server_;
+    const std::exception_ptr failure = static_cast<promise<void>&>(first).failure();
+    shard_.handlers.remove(first);
+    first.destroy(); // and with it, mostly, the connection's handle
+    if (failure)
+        server.report(state_.peer(), failure);
+    state_.release(); // *this may end
+    server.handler_ended();
+}
+
+// The server -------------------------------------------------------------------------------------------------------------
+
+server_state::server_state(endpoint where, service_settings settings, exception_sink sink)
+    : door(std::move(where), std::move(settings)), sink_(std::move(sink)) {
+    finished_node_.owner = this;
+    finished_node_.run = [](CommNode* node) { static_cast<node_to<server_state>*>(node)->owner->finished(); };
+}
+
+server_state::~server_state() = default;
+
+int server_state::bind_to(Communicator& communicator, CommLoop&) noexcept {
+    runtime& rt = home()->runtime();
+    loops_ = rt.loops();
+    shards_.reset(new (std::nothrow) server_shard[loops_]);
+    if (!shards_) {
+        errno = ENOMEM;
+        return -1;
+    }
+    for (std::size_t i = 0; i < loops_; i++) {
+        server_shard& shard = shards_[i];
+        shard.loop = &rt.loop(i);
+        shard.cancel_node.owner = this;
+        shard.cancel_node.run = [](CommNode* node) {
+            server_state* self = static_cast<node_to<server_state>*>(node)->owner;
+            self->cancel_shard(self->shard_here());
+            self->handler_ended(); // what stop_handlers() counted
+        };
+    }
+    // Before the first connection comes, on whatever loop.
+    retain();
+    running_.store(1, sync::memory_order_relaxed);
+    ran_ = true;
+    if (communicator.bind(this) == 0)
+        return 0;
+    ran_ = false;
+    release();
+    return -1;
+}
+
+server_shard& server_state::shard_here() noexcept {
+    return shards_[CommLoop::current()->index()];
+}
+
+void server_state::changed() noexcept {
+    if (state() == phase::closed && ran_)
+        handler_ended(); // the core's service
+    else if (state() == phase::failed || state() == phase::closed)
+        while (serve_wait* one = serving_.pop_front())
+            one->task_->complete();
+}
+
+void server_state::abandoned() noexcept {
+    // Those who wait for the end are told that there will be none; it comes all the same.
+    while (serve_wait* one = serving_.pop_front())
+        one->task_->complete_stopped();
+}
+
+void server_state::handler_ended() noexcept {
+    if (running_.fetch_sub(1, sync::memory_order_acq_rel) != 1)
+        return;
+    if (home()->is_current() || home()->core().post(&finished_node_) != 0)
+        finished();
+}
+
+void server_state::finished() noexcept {
+    finished_ = true;
+    while (serve_wait* one = serving_.pop_front())
+        one->cancelled_ ? one->task_->complete_stopped() : one->task_->complete();
+    release();
+}
+
+void server_state::stop_handlers() noexcept {
+    begin_close(0);
+    if (!ran_ || finished_ || std::exchange(stopped_, true))
+        return;
+    for (std::size_t i = 0; i < loops_; i++) {
+        server_shard& shard = shards_[i];
+        handler_begins(); // the server lasts until the node has run
+        if (shard.loop->core().post(&shard.cancel_node) != 0)
+            handler_ended();
+    }
+}
+
+void server_state::cancel_shard(server_shard& shard) noexcept {
+    if (std::exchange(shard.cancelled, true))
+        return;
+    for (record* handler = shard.handlers.first(); handler; handler = chain_list::next(*handler))
+        handler->chain().cancel();
+}
+
+bool server_state::is_finished() const noexcept {
+    return finished_ || (!ran_ && !is_opening());
+}
+
+result<void> server_state::ending() const {
+    const error reason = why(parley::stage::listen);
+    if (finished_ && reason == errc::closed)
+        return {};
+    return unexpected(reason);
+}
+
+void server_state::report(const endpoint& peer, std::exception_ptr failure) const noexcept {
+    try {
+        if (sink_) {
+            sink_(peer, failure);
+            return;
+        }
+    } catch (...) {
+        failure = std::current_exception(); // the sink's own
+    }
+    const std::string who = peer.to_string();
+    try {
+        std::rethrow_exception(failure);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "parley: exception in the handler of %s: %s\n", who.c_str(), e.what());
+    } catch (...) {
+        std::fprintf(stderr, "parley: exception in the handler of %s\n", who.c_str());
+    }
+}
+
+// serve() and close() ----------------------------------------------------------------------------------------------------
+
+serve_wait::serve_wait(server_state* state, kind what, int limit_ms) noexcept : kind_(what) {
+    if (!state || !state->is_here())
+        return;
+    state_ = hold(*state);
+    if (what == kind::close)
+        state->begin_close(limit_ms);
+}
+
+bool serve_wait::await_ready() const noexcept {
+    return !state_ || state_->is_finished();
+}
+
+bool serve_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+    task_ = &task;
+    task.begin(*this);
+    state_->open(task.loop(), true);
+    if (state_->is_finished())
+        return false;
+    state_->serving_.push_back(*this);
+    return true;
+}
+
+result<void> serve_wait::await_resume() const {
+    if (!state_)
+        return unexpected(errc::closed, parley::stage::listen);
+    if (kind_ == kind::close)
+        return {};
+    return state_->ending();
+}
+
+void serve_wait::cancel() noexcept {
+    if (kind_ == kind::close || !state_->ran_) {
+        state_->serving_.remove(*this);
+        state_->lose_interest();
+        task_->complete_stopped();
+        return;
+    }
+    cancelled_ = true;
+    state_->stop_handlers();
+}
+
+parley::stage serve_wait::stage() const noexcept {
+    return kind_ == kind::serve ? parley::stage::accept : parley::stage::shutdown;
+}
+
+std::string serve_wait::resource() const {
+    return state_->where().to_string();
+}
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

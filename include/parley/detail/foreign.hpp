@@ -1,0 +1,173 @@
+// Coroutines of other libraries: their awaitables in parley's tasks, and parley's in their coroutines.
+
+#pragma once
+
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <parley/config.hpp>
+#include <parley/detail/promise.hpp>
+#include <parley/detail/task_await.hpp>
+#include <parley/loop.hpp>
+#include <parley/outcome.hpp>
+#include <parley/task.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+void begin_root(parley::loop& where, task<void>&& root); // root.hpp
+
+// A coroutine whose only deed is to bring a chain home, from whatever thread it is resumed on: the handle that a
+// foreign awaitable gets.
+std::coroutine_handle<> bring_home(context& chain);
+
+// A foreign awaitable as a leaf. It cannot be cancelled; the task waits for it.
+template <class A>
+class foreign_operation final : private operation {
+    using awaiter = decltype(awaiter_of(std::declval<A>()));
+
+public:
+    explicit foreign_operation(A&& awaitable) : awaiter_(awaiter_of(std::forward<A>(awaitable))) {}
+
+    bool await_ready() { return bool(awaiter_.await_ready()); }
+    bool await_suspend(std::coroutine_handle<>, context& chain) {
+        std::coroutine_handle<> home = bring_home(chain);
+        chain.begin(*this);
+        try {
+            using returned = decltype(awaiter_.await_suspend(home));
+            if constexpr (std::is_void_v<returned>) {
+                awaiter_.await_suspend(home);
+                return true;
+            } else if constexpr (std::is_convertible_v<returned, std::coroutine_handle<>>) {
+                std::coroutine_handle<> next = awaiter_.await_suspend(home);
+                next.resume();
+                return true;
+            } else if (awaiter_.await_suspend(home)) {
+                return true;
+            }
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
+        home.destroy();
+        return false;
+    }
+    decltype(auto) await_resume() {
+        if (failure_)
+            std::rethrow_exception(std::move(failure_));
+        return std::forward<awaiter>(awaiter_).await_resume();
+    }
+
+private:
+    void cancel() noexcept override {}
+    const char* name() const noexcept override { return "foreign awaitable"; }
+
+    awaiter awaiter_;
+    std::exception_ptr failure_;
+};
+
+template <class A>
+struct foreign_holder {
+    explicit foreign_holder(A&& awaitable) : op(std::forward<A>(awaitable)) {}
+    foreign_operation<A> op;
+};
+
+// `co_await foreign` in a task.
+template <class A>
+class foreign_await : private foreign_holder<A>, public leaf_await<foreign_operation<A>> {
+public:
+    foreign_await(A&& awaitable, record& task)
+        : foreign_holder<A>(std::forward<A>(awaitable)), leaf_await<foreign_operation<A>>(this->op, task) {}
+};
+
+template <class A>
+    requires(!is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> && foreign_awaitable<A> &&
+             !is_standard_suspension<A>)
+foreign_await<A> promise_base::await_transform(A&& awaitable, std::source_location site) {
+    enter(site);
+    return {std::forward<A>(awaitable), *this};
+}
+
+// `co_await task` in a foreign coroutine: the task becomes a root of the current loop, and the coroutine goes on there.
+template <class T>
+class foreign_task_await {
+public:
+    explicit foreign_task_await(task<T>&& t) : task_(std::move(t)) {
+        if (!task_)
+            throw_empty_task();
+    }
+    foreign_task_await(foreign_task_await&&) = delete;
+
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> awaiting) {
+        begin_root(this_loop(), carry(std::move(task_), how_, awaiting));
+    }
+    T await_resume() { return std::move(*how_).get(); }
+
+private:
+    static task<void> carry(task<T> work, std::optional<outcome<T>>& how, std::coroutine_handle<> awaiting) {
+        outcome<T> ended = co_await task_outcome<T>(std::move(work));
+        how.emplace(std::move(ended));
+        awaiting.resume();
+    }
+
+    task<T> task_;
+    std::optional<outcome<T>> how_;
+};
+
+// The leaf `op` as an awaiter for foreign coroutines: a task awaits it in their stead.
+template <class Op>
+class foreign_leaf_await {
+public:
+    explicit foreign_leaf_await(Op& op) noexcept : op_(op) {}
+    foreign_leaf_await(foreign_leaf_await&&) = delete;
+
+    bool await_ready() { return bool(op_.await_ready()); }
+    void await_suspend(std::coroutine_handle<> awaiting) {
+        driver_.emplace(drive(op_));
+        driver_->await_suspend(awaiting);
+    }
+    decltype(auto) await_resume() {
+        if (driver_)
+            driver_->await_resume();
+        return op_.await_resume();
+    }
+
+private:
+    class wait_only {
+    public:
+        explicit wait_only(Op& op) noexcept : op_(op) {}
+        wait_only(wait_only&&) = delete;
+        static constexpr bool keeps_result = detail::keeps_result<Op>;
+        bool await_ready() { return bool(op_.await_ready()); }
+        bool await_suspend(std::coroutine_handle<> h, context& chain) { return op_.await_suspend(h, chain); }
+        void await_resume() const noexcept {}
+
+    private:
+        Op& op_;
+    };
+    static task<void> drive(Op& op) { co_await wait_only(op); }
+
+    Op& op_;
+    std::optional<foreign_task_await<void>> driver_;
+};
+
+template <class Op>
+    requires(leaf<std::remove_reference_t<Op>> && !foreign_awaiter<std::remove_reference_t<Op>>)
+foreign_leaf_await<std::remove_reference_t<Op>> operator co_await(Op&& op) {
+    return foreign_leaf_await<std::remove_reference_t<Op>>(op);
+}
+
+} // namespace detail
+
+// Found for operations in parley and in parley::detail.
+using detail::operator co_await;
+
+template <class T>
+auto task<T>::operator co_await() && {
+    return detail::foreign_task_await<T>(std::move(*this));
+}
+
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,325 @@
+// The promise of task<T>, and what a co_await inside a task turns into. context.hpp says how an awaitable is written.
+
+#pragma once
+
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+#include <parley/cancelled.hpp>
+#include <parley/config.hpp>
+#include <parley/detail/context.hpp>
+#include <parley/detail/frame_pool.hpp>
+#include <parley/detail/record.hpp>
+#include <parley/resume_on.hpp>
+
+namespace parley::inline PARLEY_ABI {
+
+template <class T = void>
+class task;
+
+namespace detail {
+
+template <class T>
+class promise;
+template <class T>
+class task_await;
+template <class T>
+class outcome_await;
+template <class A>
+class foreign_await;
+template <class T>
+class task_outcome;
+struct task_access;
+
+// An operation of parley's or of somebody who read context.hpp.
+template <class A>
+concept leaf = requires(A& a, std::coroutine_handle<> h, context& c) {
+    { a.await_ready() } -> std::convertible_to<bool>;
+    { a.await_suspend(h, c) } -> std::convertible_to<bool>;
+    a.await_resume();
+};
+
+template <class A>
+concept foreign_awaiter = requires(A& a, std::coroutine_handle<> h) {
+    { a.await_ready() } -> std::convertible_to<bool>;
+    a.await_suspend(h);
+    a.await_resume();
+};
+template <class A>
+concept has_member_co_await = requires(A&& a) { std::forward<A>(a).operator co_await(); };
+template <class A>
+concept has_free_co_await = requires(A&& a) { operator co_await(std::forward<A>(a)); };
+
+template <class A>
+decltype(auto) awaiter_of(A&& awaitable) {
+    if constexpr (has_member_co_await<A>)
+        return std::forward<A>(awaitable).operator co_await();
+    else if constexpr (has_free_co_await<A>)
+        return operator co_await(std::forward<A>(awaitable));
+    else
+        return std::forward<A>(awaitable);
+}
+
+template <class A>
+concept foreign_awaitable =
+    (has_member_co_await<A> || has_free_co_await<A> || foreign_awaiter<A>) &&
+    requires(A&& a) { requires foreign_awaiter<decltype(detail::awaiter_of(std::forward<A>(a)))>; };
+
+template <class T>
+inline constexpr bool is_task = false;
+template <class T>
+inline constexpr bool is_task<task<T>> = true;
+
+template <class A>
+inline constexpr bool is_standard_suspension =
+    std::same_as<std::remove_cvref_t<A>, std::suspend_always> || std::same_as<std::remove_cvref_t<A>, std::suspend_never>;
+
+// What `co_await a` inside a task accepts, with A as in a forwarding reference.
+template <class A>
+concept awaitable_in_task =
+    !is_standard_suspension<A> &&
+        (std::same_as<std::remove_reference_t<A>, resume_on> ||
+     (is_task<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A> && !std::is_const_v<A>) ||
+     (!is_task<std::remove_cvref_t<A>> && (leaf<std::remove_reference_t<A>> || foreign_awaitable<A>)));
+
+template <class A>
+inline constexpr bool keeps_result = false;
+template <class A>
+    requires requires { A::keeps_result; }
+inline constexpr bool keeps_result<A> = A::keeps_result;
+
+// A leaf inside a task.
+template <class Op>
+class leaf_await {
+public:
+    leaf_await(Op& op, record& task) noexcept : op_(op), task_(task) {}
+    leaf_await(leaf_await&&) = delete;
+
+    bool await_ready() {
+        if (!op_.await_ready())
+            return false;
+        context& chain = task_.chain();
+        if (chain.spend_ready())
+            return true;
+        chain.yielding_ = true;
+        return false;
+    }
+
+    // After the operation has said true, it may have sent this task to another thread: nothing is touched then.
+    bool await_suspend(std::coroutine_handle<> self) {
+        context& chain = task_.chain();
+        if (chain.yielding_) {
+            chain.yielding_ = false;
+            task_.life_ = life::suspended;
+            chain.repost(self);
+            return true;
+        }
+        chain.waiter_ = self;
+        task_.life_ = life::suspended;
+        if (op_.await_suspend(self, chain))
+            return true;
+        task_.life_ = life::running;
+        chain.awaiting_ = nullptr;
+        if (chain.spend_ready())
+            return false;
+        task_.life_ = life::suspended;
+        chain.repost(self);
+        return true;
+    }
+
+    decltype(auto) await_resume() {
+        task_.life_ = life::running;
+        context& chain = task_.chain();
+        if (chain.stopping_ || chain.stopped_) [[unlikely]] {
+            const bool unwind = chain.stopped_ || !keeps_result<Op>;
+            chain.stopped_ = false;
+            if (unwind)
+                throw cancelled();
+        }
+        return op_.await_resume();
+    }
+
+private:
+    Op& op_;
+    record& task_;
+};
+
+// What the promises of all tasks have in common.
+class promise_base : public record {
+public:
+    struct at_end {
+        bool await_ready() const noexcept { return false; }
+        template <class P>
+        transfer await_suspend(std::coroutine_handle<P> self) const noexcept {
+            return self.promise().finish(self);
+        }
+        void await_resume() const noexcept {}
+    };
+
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    at_end final_suspend() const noexcept { return {}; }
+
+    static void* operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void* frame, std::size_t size) noexcept { free_frame(frame, size); }
+
+    template <class U>
+    task_await<U> await_transform(task<U>&& child, std::source_location site = std::source_location::current());
+
+    template <class U>
+    outcome_await<U> await_transform(task_outcome<U>&& child,
+                                     std::source_location site = std::source_location::current());
+
+    template <class A>
+        requires(!is_task<std::remove_cvref_t<A>> && leaf<std::remove_reference_t<A>>)
+    leaf_await<std::remove_reference_t<A>>
+    await_transform(A&& op, std::source_location site = std::source_location::current()) {
+        enter(site);
+        return {op, *this};
+    }
+
+    template <class A>
+        requires(!is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> && foreign_awaitable<A> &&
+                 !is_standard_suspension<A>)
+    foreign_await<A> await_transform(A&& awaitable, std::source_location site = std::source_location::current());
+
+    hop_await await_transform(resume_on&& hop, std::source_location site = std::source_location::current());
+
+    template <class A>
+        requires(!awaitable_in_task<A>)
+    std::suspend_never await_transform(A&&) {
+        static_assert(!is_task<std::remove_cvref_t<A>>,
+                      "parley: a task is awaited once, by rvalue: write co_await std::move(t), or "
+                      "co_await f() without naming the task (docs/tasks.md)");
+        static_assert(!is_standard_suspension<A>,
+                      "parley: std::suspend_always would suspend the task for ever; to let others run, "
+                      "co_await parley::yield() (docs/tasks.md)");
+        static_assert(is_task<std::remove_cvref_t<A>> || is_standard_suspension<A>,
+                      "parley: this is nothing a task can await. Await a task, an operation of parley or "
+                      "an awaitable with await_ready, await_suspend and await_resume; wrap a callback API "
+                      "in parley::from_callback (docs/tasks.md)");
+        return {};
+    }
+
+protected:
+    void enter(const std::source_location& site) {
+        if (context_->stopping_) [[unlikely]]
+            throw cancelled();
+        site_ = site;
+    }
+    // Whether the exception being handled is `cancelled`.
+    static bool unwinding() noexcept;
+};
+
+template <class T>
+class promise final : public promise_base {
+    static_assert(alignof(T) <= alignof(std::max_align_t),
+                  "parley: nothing in a coroutine may be over-aligned, compilers get that wrong "
+                  "(docs/compilers.md); return a unique_ptr to it");
+
+public:
+    promise() noexcept {}
+    ~promise() {
+        if (ending_ == ending::value)
+            std::destroy_at(std::addressof(value_));
+        else if (ending_ == ending::exception)
+            std::destroy_at(std::addressof(exception_));
+    }
+
+    task<T> get_return_object() noexcept;
+
+    template <class U = T>
+        requires std::convertible_to<U, T>
+    void return_value(U&& value) noexcept(std::is_nothrow_constructible_v<T, U>) {
+        std::construct_at(std::addressof(value_), std::forward<U>(value));
+        ending_ = ending::value;
+    }
+    void unhandled_exception() noexcept {
+        if (ending_ == ending::value) // a destructor threw after co_return
+            std::destroy_at(std::addressof(value_));
+        if (unwinding()) {
+            ending_ = ending::stopped;
+        } else {
+            std::construct_at(std::addressof(exception_), std::current_exception());
+            ending_ = ending::exception;
+        }
+    }
+
+    // The value, once; or throws.
+    T take() {
+        if (ending_ == ending::value) [[likely]]
+            return std::move(value_);
+        if (ending_ == ending::exception)
+            std::rethrow_exception(std::move(exception_));
+        throw cancelled();
+    }
+    [[nodiscard]] std::exception_ptr failure() const noexcept {
+        return ending_ == ending::exception ? exception_ : nullptr;
+    }
+
+private:
+    union {
+        T value_;
+        std::exception_ptr exception_;
+    };
+};
+
+template <class T>
+class promise<T&> final : public promise_base {
+public:
+    task<T&> get_return_object() noexcept;
+
+    void return_value(T& value) noexcept {
+        value_ = std::addressof(value);
+        ending_ = ending::value;
+    }
+    void unhandled_exception() noexcept {
+        ending_ = unwinding() ? ending::stopped : ending::exception;
+        if (ending_ == ending::exception)
+            exception_ = std::current_exception();
+    }
+    T& take() {
+        if (ending_ == ending::value) [[likely]]
+            return *value_;
+        if (ending_ == ending::exception)
+            std::rethrow_exception(std::move(exception_));
+        throw cancelled();
+    }
+    [[nodiscard]] std::exception_ptr failure() const noexcept { return exception_; }
+
+private:
+    T* value_ = nullptr;
+    std::exception_ptr exception_;
+};
+
+template <>
+class promise<void> final : public promise_base {
+public:
+    task<void> get_return_object() noexcept;
+
+    void return_void() noexcept { ending_ = ending::value; }
+    void unhandled_exception() noexcept {
+        ending_ = unwinding() ? ending::stopped : ending::exception;
+        if (ending_ == ending::exception)
+            exception_ = std::current_exception();
+    }
+    void take() {
+        if (ending_ == ending::value) [[likely]]
+            return;
+        if (ending_ == ending::exception)
+            std::rethrow_exception(std::move(exception_));
+        throw cancelled();
+    }
+    [[nodiscard]] std::exception_ptr failure() const noexcept { return exception_; }
+
+private:
+    std::exception_ptr exception_;
+};
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,166 @@
+// The part of a task's promise that does not depend on its type: where the task stands in the tree of tasks, what it
+// does and how it ended. The runtime, scopes and whoever looks at a running program see tasks as records.
+
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <source_location>
+
+#include <parley/config.hpp>
+#include <parley/detail/chain_list.hpp>
+#include <parley/detail/context.hpp>
+#include <parley/loop.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+#if PARLEY_SYMMETRIC_TRANSFER
+// await_suspend returns who goes on; the compiler makes it a tail call.
+using transfer = std::coroutine_handle<>;
+#else
+// await_suspend leaves who goes on with the loop and returns; loop::resume() takes it from there.
+using transfer = void;
+#endif
+
+struct loop_access {
+    // What await_suspend returns so that `next` goes on now, or so that the loop does.
+    static transfer hand_over([[maybe_unused]] parley::loop& home, std::coroutine_handle<> next) noexcept {
+#if PARLEY_SYMMETRIC_TRANSFER
+        return next;
+#else
+        home.next_ = next;
+#endif
+    }
+    static transfer rest() noexcept {
+#if PARLEY_SYMMETRIC_TRANSFER
+        return std::noop_coroutine();
+#endif
+    }
+    static void finished(parley::loop& home, record& first) noexcept { home.finished_ = &first; }
+    static root_list& roots(parley::loop& home) noexcept { return home.roots_; }
+    static void resume(parley::loop& home, std::coroutine_handle<> task) noexcept { home.resume(task); }
+};
+
+// The life of a task, kept for whoever looks at it and checked in debug builds:
+//
+//   | state     | becomes                                                                  |
+//   |-----------|--------------------------------------------------------------------------|
+//   | created   | running when first resumed; destroyed when dropped without being awaited |
+//   | running   | suspended in each co_await that waits; done at its end                   |
+//   | suspended | running; destroying it is not reachable by the public API                |
+//   | done      | destroyed, by who awaited or owns it                                     |
+enum class life : std::uint8_t { created, running, suspended, done, destroyed };
+
+enum class ending : std::uint8_t { none, value, exception, stopped };
+
+class record {
+public:
+    // The chain this task is part of. Valid from its start on.
+    [[nodiscard]] context& chain() const noexcept { return *context_; }
+    // Who awaits this task; nullptr for the first of a chain.
+    [[nodiscard]] record* parent() const noexcept { return is_first_ ? nullptr : place_.below.parent; }
+    // Where it is, or was last, in a co_await.
+    [[nodiscard]] const std::source_location& site() const noexcept { return site_; }
+    [[nodiscard]] detail::life life() const noexcept { return life_; }
+    [[nodiscard]] detail::ending ending() const noexcept { return ending_; }
+
+    // --- beginning: one of these, once ------------------------------------------------------------------------
+
+    // Becomes part of the parent's chain; `continuation` is the parent's handle.
+    void begin_below(record& parent, std::coroutine_handle<> continuation) noexcept {
+        expect(detail::life::created, "started twice");
+        context_ = parent.context_;
+        place_.below = {&parent, continuation};
+        life_ = detail::life::running;
+    }
+    // Becomes the first of a chain of its own. It runs when start() of its chain() is called; until then the chain
+    // may be cancelled, which it then learns at its first await. Any thread.
+    void begin_chain(std::coroutine_handle<> self, parley::loop& home, chain_owner& owner,
+                     const inherited* from) noexcept;
+
+    // --- the end ----------------------------------------------------------------------------------------------
+
+    // At the final suspension of `self`: who goes on.
+    transfer finish(std::coroutine_handle<> self) noexcept {
+        expect(detail::life::running, "ended twice");
+        life_ = detail::life::done;
+        if (is_first_ || away_) [[unlikely]]
+            return finish_apart(self);
+        place_.below.parent->life_ = detail::life::running;
+        return loop_access::hand_over(context_->loop(), place_.below.continuation);
+    }
+
+    // Of the first of a chain that has ended, by its owner.
+    void destroy() noexcept;
+
+    // A list of frames that are to be destroyed (destroy_unstarted).
+    void bury(record* next, std::coroutine_handle<> frame) noexcept { place_.below = {next, frame}; }
+    std::coroutine_handle<> exhume(record*& next) noexcept {
+        next = place_.below.parent;
+        return place_.below.continuation;
+    }
+
+    record(const record&) = delete;
+    record& operator=(const record&) = delete;
+
+protected:
+    record() noexcept {}
+    ~record() { life_ = detail::life::destroyed; }
+
+private:
+    friend class chain_list;
+    friend class excursion;
+    friend class hop_await;
+    friend class promise_base;
+    friend class root_list;
+    friend class parley::loop;
+    template <class Op>
+    friend class leaf_await;
+    template <class T>
+    friend class promise;
+    template <class T>
+    friend class task_await;
+
+    struct below_parent {
+        record* parent;
+        std::coroutine_handle<> continuation;
+    };
+    struct first_of_chain {
+        chain_owner* owner;
+        record* previous; // in the owner's chain_list
+        record* next;
+    };
+
+    // The first of a chain, or a task that ends on another loop than its parent's.
+    transfer finish_apart(std::coroutine_handle<> self) noexcept;
+    [[noreturn]] void fail(const char* what) const noexcept;
+    void expect([[maybe_unused]] detail::life state, [[maybe_unused]] const char* otherwise) const noexcept {
+#ifndef NDEBUG
+        if (life_ != state)
+            fail(otherwise);
+#endif
+    }
+
+    context* context_ = nullptr;
+    std::source_location site_;
+    union place {
+        place() noexcept {}
+        below_parent below;
+        first_of_chain first;
+    } place_;
+    union { // alive in the first of a chain
+        context own_;
+    };
+    detail::life life_ = detail::life::created;
+    detail::ending ending_ = detail::ending::none;
+    bool is_first_ = false;
+    bool away_ = false; // resume_on: context_ is another loop's
+};
+
+// Destroys the frame of a task that was never started. Tasks that it owns as parameters are destroyed after it, one by
+// one, so that no depth of nesting grows the stack.
+void destroy_unstarted(record& task, std::coroutine_handle<> frame) noexcept;
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,70 @@
+// The coroutine around each task that a runtime begins, and the place where a thread waits for one.
+
+#pragma once
+
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <parley/config.hpp>
+#include <parley/core/Sync.h>
+#include <parley/outcome.hpp>
+#include <parley/task.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+// "parley: exception in <where>: <what>" on standard error.
+void report_exception(const char* where, const std::exception_ptr& exception) noexcept;
+
+template <class T, class F>
+task<void> report_to(task<T> work, F on_end) {
+    outcome<T> how = co_await task_outcome<T>(std::move(work));
+    try {
+        on_end(std::move(how));
+    } catch (...) {
+        report_exception("the callback of runtime::start", std::current_exception());
+    }
+}
+
+template <class F>
+task<void> run_detached(task<void> work, F on_exception) {
+    outcome<void> how = co_await task_outcome<void>(std::move(work));
+    try {
+        if (how.exception())
+            on_exception(how.exception());
+    } catch (...) {
+        report_exception("the callback of detach_on", std::current_exception());
+    }
+}
+
+// Begins `root` as the first task of a chain that the runtime of `where` owns. Any thread.
+void begin_root(parley::loop& where, task<void>&& root);
+
+// Throws std::system_error (EDEADLK) when called on a loop.
+void refuse_on_loop();
+
+template <class T>
+class waiting_room {
+public:
+    void leave(outcome<T>&& how) {
+        // Notified under the lock: the room may be gone as soon as the one who waits in it can go on.
+        sync::lock_guard<sync::mutex> lock(mutex_);
+        how_.emplace(std::move(how));
+        changed_.notify_one();
+    }
+    outcome<T> wait() {
+        sync::unique_lock<sync::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return how_.has_value(); });
+        return std::move(*how_);
+    }
+
+private:
+    sync::mutex mutex_;
+    sync::condition_variable changed_;
+    std::optional<outcome<T>> how_;
+};
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

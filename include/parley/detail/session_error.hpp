@@ -1,0 +1,28 @@
+// From how the core ended a session to the error that a person reads.
+
+#pragma once
+
+#include <chrono>
+#include <string_view>
+
+#include <parley/config.hpp>
+#include <parley/error.hpp>
+
+class CommSession;
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+// The stage that a CommCause names; `otherwise` where it names none.
+[[nodiscard]] parley::stage stage_of(int cause, parley::stage otherwise) noexcept;
+
+// Inside the session's handle(state, error), which was not a success.
+[[nodiscard]] error session_error(const CommSession& session, int state, int error, parley::stage otherwise,
+                                  std::string_view peer, std::chrono::nanoseconds elapsed);
+
+// From errno.
+[[nodiscard]] error errno_error(int error_number, parley::stage where, std::string_view peer,
+                                std::chrono::nanoseconds elapsed = {});
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,50 @@
+// A list of operations that wait for one event: linked through themselves, unlinked in any order.
+
+#pragma once
+
+#include <parley/config.hpp>
+
+namespace parley::inline PARLEY_ABI {
+namespace detail {
+
+// Derived from by what waits: `class accept_base : public waiter<accept_base>`.
+template <class T>
+struct waiter {
+    T* previous_waiter = nullptr;
+    T* next_waiter = nullptr;
+    bool waits = false;
+};
+
+// First in, first out. Whoever links also unlinks; all on one loop.
+template <class T>
+class waiters {
+public:
+    [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+
+    void push_back(T& one) noexcept {
+        one.previous_waiter = last_;
+        one.next_waiter = nullptr;
+        (last_ ? last_->next_waiter : first_) = &one;
+        last_ = &one;
+        one.waits = true;
+    }
+    void remove(T& one) noexcept {
+        (one.previous_waiter ? one.previous_waiter->next_waiter : first_) = one.next_waiter;
+        (one.next_waiter ? one.next_waiter->previous_waiter : last_) = one.previous_waiter;
+        one.waits = false;
+    }
+    // nullptr when empty.
+    T* pop_front() noexcept {
+        T* one = first_;
+        if (one)
+            remove(*one);
+        return one;
+    }
+
+private:
+    T* first_ = nullptr;
+    T* last_ = nullptr;
+};
+
+} // namespace detail
+} // namespace parley::inline PARLEY_ABI

@@ -1,0 +1,705 @@
+// What messages may do: encode, append, reserve, feedback; what the core does with what they answer;
+// and which connection carries the next one.
+
+#include "scripted.h"
+
+using namespace scripted;
+using wire::Listener;
+using wire::Peer;
+
+namespace {
+
+// One byte per vector.
+std::function<int(struct iovec *, int)> scattered(std::string &bytes) {
+    return [&bytes](struct iovec *vectors, int max) {
+        for (size_t i = 0; i < bytes.size() && i < static_cast<size_t>(max); i++)
+            vectors[i] = {&bytes[i], 1};
+        return static_cast<int>(bytes.size());
+    };
+}
+
+std::string letters(size_t n) {
+    std::string text(n, ' ');
+    for (size_t i = 0; i < n; i++)
+        text[i] = static_cast<char>('a' + i % 26);
+    text.back() = '\n';
+    return text;
+}
+
+// Where a session may be asked for a message: every one of them must report the same failure.
+enum Path { NEW_CONNECTION, REUSED_CONNECTION, SERVICE };
+
+// How a session ends whose messages are spoilt by `spoil`.
+template <class Spoil>
+End end_of_spoilt(Path path, Spoil spoil) {
+    Net net;
+    if (path == SERVICE) {
+        Service service(net.comm);
+        service.at_birth = spoil;
+        service.start();
+        Peer peer(service.address());
+        peer.send("ping\n");
+        CHECK(peer.rest().empty());
+        return service.ends.take();
+    }
+    Service service(net.comm);
+    service.start();
+    Target target(service.address());
+    if (path == REUSED_CONNECTION) {
+        Client first;
+        REQUIRE(net.comm.request(&first, &target) == 0);
+        CHECK(first.end() == success(0));
+    }
+    Client client;
+    spoil(&client);
+    int result = -1, released = -1;
+    net.on_loop([&] {
+        result = net.comm.request(&client, &target);
+        released = target.released;
+        CHECK(client.ends.size() == 0); // never inside request()
+    });
+    CHECK(result == 0);
+    End end = client.end();
+    CHECK(target.released == released + 1);
+    wire::until([&] { return !target.has_idle_conn(); });
+    return end;
+}
+
+} // namespace
+
+TEST_CASE("a client that encodes nothing lets the server speak first") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    client.out.script = [](struct iovec *, int) { return 0; };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    peer.send("hello\n");
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "hello\n");
+}
+
+TEST_CASE("an empty reply keeps the connection and takes the next message") {
+    Net net;
+    Service service(net.comm);
+    service.at_birth = [](Served *session) {
+        session->out.script = [session](struct iovec *vectors, int) {
+            vectors[0] = {session->out.text.data(), session->out.text.size()};
+            return session->seq() == 0 ? 0 : 1;
+        };
+    };
+    service.start();
+    Peer peer(service.address());
+    peer.send("one\n");
+    CHECK(service.ends.take() == success(0));
+    peer.send("two\n");
+    CHECK(peer.line() == "two\n");
+    CHECK(service.ends.take() == success(1));
+}
+
+TEST_CASE("2048 vectors arrive in order, either way") {
+    Net net;
+    Service service(net.comm);
+    std::string there = letters(2048), back = there;
+    service.at_request = [&](Served *session) {
+        back = session->asked();
+        session->out.script = scattered(back);
+        session->reply("");
+    };
+    service.start();
+    Target target(service.address());
+    Client client;
+    client.out.script = scattered(there);
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == there);
+}
+
+TEST_CASE("2048 large vectors reach a slow reader byte for byte") {
+    Net net;
+    Service service(net.comm);
+    service.use_small_buffers();
+    std::string text = letters(2048 * 300);
+    service.at_request = [&](Served *session) {
+        session->out.script = [&](struct iovec *vectors, int max) {
+            for (int i = 0; i < max; i++)
+                vectors[i] = {text.data() + i * 300, 300};
+            return max;
+        };
+        session->reply("");
+    };
+    service.start();
+    Peer peer(service.address(), 4096);
+    peer.send("ping\n");
+    std::string got = peer.read(text.size());
+    CHECK((got == text));
+    CHECK(service.ends.take() == success(0));
+}
+
+TEST_CASE("empty vectors among others are skipped") {
+    Net net;
+    Service service(net.comm);
+    service.start();
+    Target target(service.address());
+    Client client;
+    client.out.script = [&](struct iovec *vectors, int) {
+        vectors[0] = {nullptr, 0};
+        vectors[1] = {client.out.text.data(), 2};
+        vectors[2] = {nullptr, 0};
+        vectors[3] = {client.out.text.data() + 2, 3};
+        vectors[4] = {nullptr, 0};
+        return 5;
+    };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "ping\n");
+}
+
+TEST_CASE("more vectors than there is room for is EOVERFLOW") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
+    SUBCASE("in a reply") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->out.script = [](struct iovec *, int max) { return max + 1; };
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == EOVERFLOW);
+}
+
+TEST_CASE("an encode that fails gives its errno to handle") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
+    SUBCASE("in a reply") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->out.script = [](struct iovec *, int) {
+            errno = ENODATA;
+            return -1;
+        };
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == ENODATA);
+}
+
+TEST_CASE("a message_out that gives nothing gives its errno to handle") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
+    SUBCASE("in a reply") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->give_out = nullptr;
+        session->give_errno = ENOTSUP;
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == ENOTSUP);
+}
+
+TEST_CASE("a message_in that gives nothing gives its errno to handle") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
+    SUBCASE("of a service") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->give_in = nullptr;
+        session->give_errno = ENOTSUP;
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == ENOTSUP);
+}
+
+TEST_CASE("an append that fails gives its errno to handle") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
+    SUBCASE("of a service") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->in.script = [](const char *, size_t *) {
+            errno = ENOMSG;
+            return -1;
+        };
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == ENOMSG);
+}
+
+TEST_CASE("an append that takes nothing and wants more ends its session instead of spinning") {
+    Path path = NEW_CONNECTION;
+    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
+    SUBCASE("of a service") { path = SERVICE; }
+    End end = end_of_spoilt(path, [](auto *session) {
+        session->in.script = [](const char *, size_t *size) {
+            *size = 0;
+            return 0;
+        };
+    });
+    CHECK(end.state == CS_STATE_ERROR);
+    CHECK(end.error == EBADMSG);
+}
+
+TEST_CASE("append is called until it has taken what was read, one byte at a time if it likes") {
+    Net net;
+    Service service(net.comm);
+    int calls = 0;
+    service.at_birth = [](Served *session) {
+        session->in.script = [session](const char *bytes, size_t *size) {
+            *size = 1;
+            return session->in.take(bytes, size);
+        };
+    };
+    service.at_request = [&](Served *session) {
+        calls = session->in.calls;
+        session->reply(session->asked());
+    };
+    service.start();
+    Peer peer(service.address());
+    peer.send("abcdefg\n");
+    CHECK(peer.line() == "abcdefg\n");
+    CHECK(service.ends.take() == success(0));
+    CHECK(calls == 8);
+}
+
+TEST_CASE("what is left of a read begins the next message at once") {
+    Net net;
+    Service service(net.comm);
+    service.start();
+    Peer peer(service.address());
+    peer.send("one\ntwo\nthr");
+    CHECK(peer.line() == "one\n");
+    CHECK(peer.line() == "two\n");
+    peer.send("ee\n");
+    CHECK(peer.line() == "three\n");
+    CHECK(service.ends.take(3) == std::vector<End>{success(0), success(1), success(2)});
+}
+
+TEST_CASE("a message is the same however it is split") {
+    Net net;
+    Service service(net.comm);
+    service.start();
+    const std::string text = "the quick brown fox\n";
+    Listener listener;
+    Target target(listener.address());
+    for (size_t cut = 1; cut < text.size(); cut++) {
+        Peer peer(service.address());
+        peer.send(std::string_view(text).substr(0, cut));
+        net.settle();
+        peer.send(std::string_view(text).substr(cut));
+        CHECK(peer.line() == text);
+
+        Client client;
+        client.timeouts.keep_alive = 0;
+        REQUIRE(net.comm.request(&client, &target) == 0);
+        Peer server = listener.accept();
+        CHECK(server.line() == "ping\n");
+        server.send(std::string_view(text).substr(0, cut));
+        net.settle();
+        CHECK(client.ends.size() == 0);
+        server.send(std::string_view(text).substr(cut));
+        CHECK(client.end() == success(0));
+        CHECK(client.answer() == text);
+    }
+}
+
+TEST_CASE("a message is the same one byte at a time") {
+    Net net;
+    Service service(net.comm);
+    service.start();
+    Peer peer(service.address());
+    for (char c : std::string("one byte\nat a time\n")) {
+        peer.send({&c, 1});
+        net.settle();
+    }
+    CHECK(peer.line() == "one byte\n");
+    CHECK(peer.line() == "at a time\n");
+}
+
+TEST_CASE("a service reads a large body into the place its message reserves") {
+    Net net;
+    Service service(net.comm);
+    std::string body = letters(1000000);
+    std::vector<char> place(body.size());
+    size_t filled = 0, direct = 0;
+    service.at_birth = [&](Served *session) {
+        session->in.room = [&](size_t *size) -> void * {
+            *size = body.size() - filled;
+            return place.data() + filled;
+        };
+        session->in.script = [&](const char *bytes, size_t *size) {
+            *size = std::min(*size, body.size() - filled);
+            if (bytes == place.data() + filled)
+                direct += *size;
+            else
+                memcpy(place.data() + filled, bytes, *size);
+            filled += *size;
+            return filled == body.size() ? 1 : 0;
+        };
+    };
+    service.at_request = [&](Served *session) {
+        filled = 0;
+        session->reply("taken\n");
+    };
+    service.start();
+    Peer peer(service.address());
+    for (int i = 0; i < 3; i++) {
+        peer.send(body);
+        CHECK(peer.line() == "taken\n");
+        CHECK((std::string(place.begin(), place.end()) == body));
+    }
+    CHECK(direct > 0);
+    // Two at once: the end of the one and the beginning of the other may come in one read.
+    peer.send(body + body);
+    CHECK(peer.line() == "taken\n");
+    CHECK(peer.line() == "taken\n");
+}
+
+TEST_CASE("bytes behind an answer that was read into its own place do not answer the next request") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    std::string body = letters(500000);
+    std::string place(body.size(), ' ');
+    size_t filled = 0;
+    Client client, next;
+    client.in.room = [&](size_t *size) -> void * {
+        *size = body.size() - filled;
+        return place.data() + filled;
+    };
+    client.in.script = [&](const char *bytes, size_t *size) {
+        *size = std::min(*size, body.size() - filled);
+        if (bytes != place.data() + filled)
+            memcpy(place.data() + filled, bytes, *size);
+        filled += *size;
+        return filled == body.size() ? 1 : 0;
+    };
+    client.at_end = [&](Client *, const End &) { net.comm.request(&next, &target); };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    CHECK(peer.line() == "ping\n");
+    peer.send(std::string_view(body).substr(0, 300000));
+    net.settle();
+    net.on_loop([&] { // which sees the end of the body and what follows in one go
+        peer.send(std::string_view(body).substr(300000));
+        peer.send("stray\n");
+    });
+    CHECK(client.end() == success(0));
+    CHECK((place == body));
+    Peer other = listener.accept();
+    CHECK(other.line() == "ping\n");
+    other.send("right\n");
+    CHECK(next.end() == success(0));
+    CHECK(next.answer() == "right\n");
+}
+
+TEST_CASE("feedback from append is sent at once and in order with the reply") {
+    Net net;
+    wire::Address at = wire::Address::loopback();
+    SUBCASE("over TCP") {}
+    SUBCASE("over AF_UNIX") { at = wire::Address::local(); }
+    Service service(net.comm, at);
+    int taken = 0;
+    service.at_birth = [&](Served *session) {
+        session->in.script = [&taken, session](const char *bytes, size_t *size) {
+            int complete = session->in.take(bytes, size);
+            taken += session->in.feedback("so far: ", 8);
+            return complete;
+        };
+    };
+    service.start();
+    Peer peer(service.address());
+    peer.send("pi");
+    CHECK(peer.read(8) == "so far: ");
+    peer.send("ng\n");
+    CHECK(peer.line() == "so far: ping\n");
+    CHECK(service.ends.take() == success(0));
+    CHECK(taken == 16);
+}
+
+TEST_CASE("feedback larger than the socket holds is kept whole and in order") {
+    Net net;
+    Service service(net.comm);
+    service.use_small_buffers();
+    std::string large = letters(700000);
+    int taken = 0;
+    service.at_birth = [&](Served *session) {
+        session->in.script = [&, session](const char *bytes, size_t *size) {
+            taken = session->in.feedback(large.data(), large.size());
+            return session->in.take(bytes, size);
+        };
+    };
+    service.start();
+    Peer peer(service.address(), 4096);
+    peer.send("ping\n");
+    CHECK((peer.line() == large));
+    CHECK(peer.line() == "ping\n");
+    CHECK(service.ends.take() == success(0));
+    CHECK(taken == static_cast<int>(large.size()));
+}
+
+TEST_CASE("feedback is refused with EAGAIN when too much waits already") {
+    Net net;
+    net.comm.set_push_high_water(100000);
+    Service service(net.comm);
+    service.use_small_buffers();
+    std::string chunk = letters(50000);
+    int whole = 0, refused = 0, error = 0;
+    service.at_birth = [&](Served *session) {
+        session->in.script = [&, session](const char *bytes, size_t *size) {
+            while (session->in.feedback(chunk.data(), chunk.size()) == static_cast<int>(chunk.size()))
+                whole++;
+            error = errno;
+            refused++;
+            return session->in.take(bytes, size);
+        };
+    };
+    service.start();
+    Peer peer(service.address(), 4096);
+    peer.send("ping\n");
+    std::string got;
+    while ((got = peer.line()) != "ping\n")
+        CHECK((got == chunk));
+    CHECK(service.ends.take() == success(0));
+    CHECK(refused == 1);
+    CHECK(error == EAGAIN);
+    CHECK(whole >= 2);
+}
+
+TEST_CASE("a client's message may feed back too") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    client.in.script = [&](const char *bytes, size_t *size) {
+        int complete = client.in.take(bytes, size);
+        if (!complete)
+            CHECK(client.in.feedback("more\n", 5) == 5);
+        return complete;
+    };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    CHECK(peer.line() == "ping\n");
+    peer.send("po");
+    CHECK(peer.line() == "more\n");
+    peer.send("ng\n");
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "pong\n");
+}
+
+TEST_CASE("feedback outside append is refused") {
+    Line line;
+    CHECK(line.feedback("x", 1) == -1);
+    CHECK(errno == ENOENT);
+    line.renew(); // and this does nothing
+}
+
+TEST_CASE("bytes behind an answer end the connection but not the exchange") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    peer.line();
+    peer.send("pong\nstray\n");
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "pong\n");
+    CHECK_FALSE(target.has_idle_conn());
+    CHECK(peer.rest().empty());
+}
+
+TEST_CASE("bytes on an idle connection discard it: they never answer the next request") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    peer.line();
+    peer.send("pong\n");
+    CHECK(client.end() == success(0));
+    CHECK(target.has_idle_conn());
+    peer.send("stray\n");
+    wire::until([&] { return !target.has_idle_conn(); });
+    Client next;
+    REQUIRE(net.comm.request(&next, &target) == 0);
+    Peer other = listener.accept();
+    CHECK(other.line() == "ping\n");
+    other.send("right\n");
+    CHECK(next.end() == success(0));
+    CHECK(next.answer() == "right\n");
+    CHECK(target.released == 2);
+}
+
+TEST_CASE("keep_alive_timeout 0 closes a client's connection, -1 keeps it, n keeps it for n ms") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    int keep = 0;
+    SUBCASE("0") { keep = 0; }
+    SUBCASE("-1") { keep = -1; }
+    SUBCASE("50") { keep = 50; }
+    client.timeouts.keep_alive = keep;
+    bool pooled_in_handle = false;
+    client.at_end = [&](Client *, const End &) { pooled_in_handle = target.has_idle_conn(); };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    peer.line();
+    wire::Stopwatch watch;
+    peer.send("pong\n");
+    CHECK(client.end() == success(0));
+    CHECK(pooled_in_handle == (keep != 0));
+    if (keep < 0) {
+        net.settle();
+        CHECK_FALSE(peer.readable_now());
+        CHECK(target.has_idle_conn());
+    } else {
+        CHECK(peer.rest().empty());
+        CHECK(watch.ms() >= keep);
+        wire::until([&] { return !target.has_idle_conn(); });
+    }
+}
+
+TEST_CASE("keep_alive_timeout of a service's session closes after 0, n ms or never") {
+    Net net;
+    Service service(net.comm);
+    int keep = 0;
+    SUBCASE("0") { keep = 0; }
+    SUBCASE("-1") { keep = -1; }
+    SUBCASE("50") { keep = 50; }
+    service.at_birth = [&](Served *session) { session->timeouts.keep_alive = keep; };
+    service.start();
+    Peer peer(service.address());
+    wire::Stopwatch watch;
+    peer.send("ping\n");
+    CHECK(peer.line() == "ping\n");
+    CHECK(service.ends.take() == success(0));
+    if (keep < 0) {
+        net.settle();
+        CHECK_FALSE(peer.readable_now());
+    } else {
+        CHECK(peer.rest().empty());
+        CHECK(watch.ms() >= keep);
+    }
+    service.stop();
+    CHECK(service.ends.size() == 0); // nobody is told of an idle connection's end
+}
+
+TEST_CASE("get_seq counts the turns of a connection wherever it is asked") {
+    struct Asked : Client {
+        std::vector<long long> seen;
+        using Client::Client;
+    };
+    Net net;
+    Service service(net.comm);
+    std::vector<long long> served;
+    service.make_session = [&](long long seq, CommConnection *) -> CommSession * {
+        auto *session = new Served(service);
+        served.push_back(seq);
+        session->out.script = [session, &served](struct iovec *vectors, int) {
+            served.push_back(session->seq());
+            vectors[0] = {session->out.text.data(), session->out.text.size()};
+            return 1;
+        };
+        session->in.script = [session, &served](const char *bytes, size_t *size) {
+            served.push_back(session->seq());
+            return session->in.take(bytes, size);
+        };
+        return session;
+    };
+    service.start();
+    Target target(service.address());
+    for (long long turn = 0; turn < 3; turn++) {
+        Client client;
+        std::vector<long long> seen;
+        client.out.script = [&](struct iovec *vectors, int) {
+            seen.push_back(client.seq());
+            vectors[0] = {client.out.text.data(), client.out.text.size()};
+            return 1;
+        };
+        client.in.script = [&](const char *bytes, size_t *size) {
+            seen.push_back(client.seq());
+            return client.in.take(bytes, size);
+        };
+        client.at_end = [&](Client *self, const End &) { seen.push_back(self->seq()); };
+        REQUIRE(net.comm.request(&client, &target) == 0);
+        CHECK(client.end() == success(turn));
+        CHECK(seen == std::vector<long long>(3, turn));
+        CHECK(service.ends.take() == success(turn));
+        CHECK(served == std::vector<long long>(3, turn));
+        served.clear();
+    }
+}
+
+TEST_CASE("get_message_out is empty until the connection stands, get_message_in until the first byte") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    bool out_before = true, in_before = true;
+    client.out.script = [&](struct iovec *vectors, int) {
+        in_before = client.message_received() != nullptr;
+        vectors[0] = {client.out.text.data(), client.out.text.size()};
+        return 1;
+    };
+    net.on_loop([&] {
+        net.comm.request(&client, &target);
+        out_before = client.message_sent() != nullptr;
+    });
+    Peer peer = listener.accept();
+    peer.line();
+    CHECK_FALSE(out_before);
+    CHECK_FALSE(in_before);
+    peer.send("pong\n");
+    CHECK(client.end() == success(0));
+    CHECK(client.message_sent() == &client.out);
+    CHECK(client.message_received() == &client.in);
+}
+
+TEST_CASE("request is for a client's session, reply for a service's") {
+    Net net;
+    Service service(net.comm);
+    int requested = 0, error = 0;
+    Target target(wire::Address::loopback());
+    service.at_request = [&](Served *session) {
+        requested = net.comm.request(session, &target);
+        error = errno;
+        session->reply("pong\n");
+    };
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    CHECK(peer.line() == "pong\n");
+    CHECK(service.ends.take() == success(0));
+    CHECK(requested == -1);
+    CHECK(error == EINVAL);
+    Client client;
+    CHECK(net.comm.reply(&client) == -1);
+    CHECK(errno == EINVAL);
+}
+
+TEST_CASE("a new_session that gives nothing closes the connection, also a kept one") {
+    Net net;
+    Service service(net.comm);
+    std::atomic<int> calls{0};
+    int good = 0;
+    SUBCASE("the first message") { good = 0; }
+    SUBCASE("the second") { good = 1; }
+    service.make_session = [&](long long, CommConnection *) -> CommSession * {
+        if (calls++ < good)
+            return new Served(service);
+        errno = ENOMEM;
+        return nullptr;
+    };
+    service.start();
+    Peer peer(service.address());
+    if (good > 0) {
+        peer.send("ping\n");
+        CHECK(peer.line() == "ping\n");
+    }
+    peer.send("ping\n");
+    CHECK(peer.rest().empty());
+    CHECK(service.drain(-1) == 0);
+    service.stop();
+    CHECK(service.connections->dead == 1);
+}
