@@ -247,7 +247,7 @@ int CommSchedTarget::init(const struct sockaddr *peer, socklen_t size, int conne
     if (CommTarget::init(peer, size, connect_ms, response_ms) < 0)
         return -1;
     max_sockets = max_connections;
-    max_load.store(std::min(max_connections, locked - 1), std::memory_order_relaxed);
+    max_load.store(std::min(max_connections, load_locked - 1), std::memory_order_relaxed);
     cur_load.store(0, std::memory_order_relaxed);
     return 0;
 }
@@ -284,7 +284,7 @@ bool CommSchedTarget::take_slot() {
     unique_lock<Mutex> group_lock;
     if (group_ != nullptr)
         group_lock = unique_lock<Mutex>(group_->mutex_);
-    size_t load = cur_load.fetch_or(locked, std::memory_order_acq_rel) & ~locked;
+    size_t load = cur_load.fetch_or(load_locked, std::memory_order_acq_rel) & ~load_locked;
     if (load >= max)
         return false;
     cur_load.fetch_add(1, std::memory_order_relaxed);
@@ -296,7 +296,7 @@ bool CommSchedTarget::take_slot() {
 // Under the mutex.
 void CommSchedTarget::unlock_load() {
     if (group_ == nullptr && list_empty(&waiters_))
-        cur_load.fetch_and(~locked, std::memory_order_release);
+        cur_load.fetch_and(~load_locked, std::memory_order_release);
 }
 
 CommTarget *CommSchedTarget::acquire(int wait_timeout) {
@@ -320,8 +320,8 @@ bool CommSchedTarget::try_slot() {
 
 void CommSchedTarget::release() {
     size_t load = cur_load.load(std::memory_order_relaxed);
-    assert((load & ~locked) > 0);
-    while ((load & locked) == 0)
+    assert((load & ~load_locked) > 0);
+    while ((load & load_locked) == 0)
         if (cur_load.compare_exchange_weak(load, load - 1, std::memory_order_acq_rel, std::memory_order_relaxed))
             return;
     SlotGrants grants;
@@ -417,7 +417,7 @@ int CommSchedGroup::add(CommSchedTarget *target) {
         targets_[count_++] = target;
         target->group_ = this;
         size_t max = target->get_max_load();
-        size_t load = target->cur_load.fetch_or(locked, std::memory_order_acq_rel) & ~locked;
+        size_t load = target->cur_load.fetch_or(load_locked, std::memory_order_acq_rel) & ~load_locked;
         max_load.fetch_add(max, std::memory_order_relaxed);
         cur_load.fetch_add(load, std::memory_order_relaxed);
         // Whoever waits, waits for any target of the group: also for a new one.

@@ -146,7 +146,7 @@ int Communicator::request(CommSession *session, CommTarget *target) {
     Loop *loop = Loop::current();
     if (loop != nullptr && loop->core == core) {
         CommMachine::ticket_submitted(session, loop);
-        if (CommMachine::request(loop, session, target, true) < 0) {
+        if (CommMachine::request(loop, session, target) < 0) {
             CommMachine::ticket_recalled(session);
             return -1;
         }

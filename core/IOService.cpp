@@ -78,7 +78,7 @@ private:
     static ssize_t transfer(const IOSession *session, world &w, int flags, size_t *size);
     static size_t length(const IOSession *session);
     static bool is_sync(const IOSession *session) {
-        return session->operation == IOSession::FSYNC || session->operation == IOSession::FDATASYNC;
+        return session->operation_ == IOSession::FSYNC || session->operation_ == IOSession::FDATASYNC;
     }
     static void complete(IOSession *session);
     static void run_on_loop(CommNode *node);
@@ -124,8 +124,8 @@ int IOCore::admit(IOSession *session) {
         return EAGAIN;
     in_flight++;
     unfinished++;
-    session->io = this;
-    session->loop = CommMachine::loop_for_work(core);
+    session->io_ = this;
+    session->loop_ = CommMachine::loop_for_work(core);
     return 0;
 }
 
@@ -133,14 +133,14 @@ int IOCore::submit(IOSession *session) {
     int error = admit(session);
     if (error != 0)
         return error;
-    session->operation = IOSession::NONE;
-    session->res = 0;
-    error = session->prepare() < 0 ? errno : session->operation == IOSession::NONE ? EINVAL : 0;
+    session->operation_ = IOSession::NONE;
+    session->res_ = 0;
+    error = session->prepare() < 0 ? errno : session->operation_ == IOSession::NONE ? EINVAL : 0;
     if (error == 0 && !try_at_once(session, w)) {
         error = enqueue(session);
         if (error == 0)
             return 0;
-        if (session->res > 0)
+        if (session->res_ > 0)
             error = 0; // no thread for the rest, but some of it is done
     }
     if (error == 0) {
@@ -162,7 +162,7 @@ int IOCore::enqueue(IOSession *session) {
         else if (nthreads == 0)
             return error;
     }
-    queue.append(&session->node);
+    queue.append(&session->node_);
     queued++;
     available.notify_one();
     return 0;
@@ -177,7 +177,7 @@ IOSession *IOCore::dequeue() {
     if (queue.head == nullptr)
         queue.tail = &queue.head;
     queued--;
-    return PARLEY_OWNER(node, IOSession, node);
+    return PARLEY_OWNER(node, IOSession, node_);
 }
 
 void IOCore::work(void *self) {
@@ -211,19 +211,19 @@ void IOCore::join() {
 
 size_t IOCore::length(const IOSession *session) {
     size_t size = 0;
-    for (int i = 0; i < session->iovcnt; i++)
-        size += session->iov[i].iov_len;
+    for (int i = 0; i < session->iovcnt_; i++)
+        size += session->iov_[i].iov_len;
     return size;
 }
 
 // One call for what is left, or the beginning of it. Bytes, and how many there could have been; or
 // -1 and errno.
 ssize_t IOCore::transfer(const IOSession *session, world &w, int flags, size_t *size) {
-    const struct iovec *iov = session->iov;
-    int count = session->iovcnt;
+    const struct iovec *iov = session->iov_;
+    int count = session->iovcnt_;
     struct iovec part[16];
-    if (session->res > 0) {
-        size_t skip = static_cast<size_t>(session->res);
+    if (session->res_ > 0) {
+        size_t skip = static_cast<size_t>(session->res_);
         for (; skip >= iov->iov_len; iov++, count--)
             skip -= iov->iov_len;
         count = std::min(count, 16);
@@ -235,17 +235,17 @@ ssize_t IOCore::transfer(const IOSession *session, world &w, int flags, size_t *
     *size = 0;
     for (int i = 0; i < count; i++)
         *size += iov[i].iov_len;
-    off_t offset = session->offset + session->res;
-    return session->operation == IOSession::READ ? w.preadv(session->fd, iov, count, offset, flags)
-                                                 : w.pwritev(session->fd, iov, count, offset, flags);
+    off_t offset = session->offset_ + session->res_;
+    return session->operation_ == IOSession::READ ? w.preadv(session->fd_, iov, count, offset, flags)
+                                                 : w.pwritev(session->fd_, iov, count, offset, flags);
 }
 
 // False: it has to wait for something, or may have to. What was done until then counts.
 bool IOCore::try_at_once(IOSession *session, world &w) {
     if (is_sync(session))
         return false;
-    if (session->offset < 0) { // to preadv2() -1 is the descriptor's own position
-        session->res = -EINVAL;
+    if (session->offset_ < 0) { // to preadv2() -1 is the descriptor's own position
+        session->res_ = -EINVAL;
         return true;
     }
     size_t total = length(session);
@@ -257,22 +257,22 @@ bool IOCore::try_at_once(IOSession *session, world &w) {
         if (n < 0) {
             if (errno == EAGAIN || errno == EOPNOTSUPP || errno == ENOSYS)
                 return false;
-            if (session->res == 0)
-                session->res = -errno;
+            if (session->res_ == 0)
+                session->res_ = -errno;
             return true;
         }
         // A short read may mean the end of the file or the end of what is cached: the next tells.
-        session->res += n;
-        if (n == 0 || static_cast<size_t>(session->res) == total)
+        session->res_ += n;
+        if (n == 0 || static_cast<size_t>(session->res_) == total)
             return true;
     }
 }
 
 void IOCore::carry_out(IOSession *session, world &w) {
     if (is_sync(session)) {
-        bool data_only = session->operation == IOSession::FDATASYNC;
-        if ((data_only ? w.fdatasync(session->fd) : w.fsync(session->fd)) < 0)
-            session->res = -errno;
+        bool data_only = session->operation_ == IOSession::FDATASYNC;
+        if ((data_only ? w.fdatasync(session->fd_) : w.fsync(session->fd_)) < 0)
+            session->res_ = -errno;
         return;
     }
     size_t total = length(session);
@@ -280,36 +280,36 @@ void IOCore::carry_out(IOSession *session, world &w) {
         size_t size;
         ssize_t n = transfer(session, w, 0, &size);
         if (n < 0) {
-            if (session->res == 0)
-                session->res = -errno;
+            if (session->res_ == 0)
+                session->res_ = -errno;
             return;
         }
-        session->res += n;
+        session->res_ += n;
         // Short, although it was free to wait: the file has no more to give, or to take.
-        if (static_cast<size_t>(n) < size || static_cast<size_t>(session->res) == total)
+        if (static_cast<size_t>(n) < size || static_cast<size_t>(session->res_) == total)
             return;
     }
 }
 
 // Any thread. The loop has not ended: deinit() waits for what is in flight.
 void IOCore::complete(IOSession *session) {
-    session->node.run = run_on_loop;
-    [[maybe_unused]] bool posted = static_cast<Loop *>(session->loop)->post_any(&session->node);
+    session->node_.run = run_on_loop;
+    [[maybe_unused]] bool posted = static_cast<Loop *>(session->loop_)->post_any(&session->node_);
     assert(posted);
 }
 
 void IOCore::run_on_loop(CommNode *node) {
-    IOSession *session = PARLEY_OWNER(node, IOSession, node);
+    IOSession *session = PARLEY_OWNER(node, IOSession, node_);
     node->run = run_handle;
-    CommMachine::complete(static_cast<Loop *>(session->loop), node, session->handle_in_place());
+    CommMachine::complete(static_cast<Loop *>(session->loop_), node, session->handle_in_place());
 }
 
 void IOCore::run_handle(CommNode *node) {
-    IOSession *session = PARLEY_OWNER(node, IOSession, node);
-    IOCore *io = session->io;
+    IOSession *session = PARLEY_OWNER(node, IOSession, node_);
+    IOCore *io = session->io_;
     io->give_place();
-    if (session->res < 0)
-        session->handle(IOS_STATE_ERROR, static_cast<int>(-session->res));
+    if (session->res_ < 0)
+        session->handle(IOS_STATE_ERROR, static_cast<int>(-session->res_));
     else
         session->handle(IOS_STATE_SUCCESS, 0);
     io->finish();
@@ -477,38 +477,35 @@ int IOService::request(IOSession *session) {
     return error != 0 ? -1 : 0;
 }
 
-void IOSession::prep_pread(int file, void *buf, size_t count, long long position) {
-    single = {buf, count};
-    prep_preadv(file, &single, 1, position);
+void IOSession::prep_pread(int fd, void *buf, size_t count, long long offset) {
+    single_ = {buf, count};
+    prep_preadv(fd, &single_, 1, offset);
 }
 
-void IOSession::prep_pwrite(int file, void *buf, size_t count, long long position) {
-    single = {buf, count};
-    prep_pwritev(file, &single, 1, position);
+void IOSession::prep_pwrite(int fd, void *buf, size_t count, long long offset) {
+    single_ = {buf, count};
+    prep_pwritev(fd, &single_, 1, offset);
 }
 
-void IOSession::prep_preadv(int file, const struct iovec *vectors, int count, long long position) {
-    operation = READ;
-    fd = file;
-    iov = vectors;
-    iovcnt = count;
-    offset = position;
+void IOSession::prep_preadv(int fd, const struct iovec *iov, int iovcnt, long long offset) {
+    operation_ = READ;
+    fd_ = fd;
+    iov_ = iov;
+    iovcnt_ = iovcnt;
+    offset_ = offset;
 }
 
-void IOSession::prep_pwritev(int file, const struct iovec *vectors, int count, long long position) {
-    operation = WRITE;
-    fd = file;
-    iov = vectors;
-    iovcnt = count;
-    offset = position;
+void IOSession::prep_pwritev(int fd, const struct iovec *iov, int iovcnt, long long offset) {
+    prep_preadv(fd, iov, iovcnt, offset);
+    operation_ = WRITE;
 }
 
-void IOSession::prep_fsync(int file) {
-    operation = FSYNC;
-    fd = file;
+void IOSession::prep_fsync(int fd) {
+    operation_ = FSYNC;
+    fd_ = fd;
 }
 
-void IOSession::prep_fdatasync(int file) {
-    operation = FDATASYNC;
-    fd = file;
+void IOSession::prep_fdatasync(int fd) {
+    operation_ = FDATASYNC;
+    fd_ = fd;
 }

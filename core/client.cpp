@@ -12,6 +12,12 @@
 #include "machine.h"
 #include "owner.h"
 
+namespace {
+
+constexpr int max_borrow_attempts = 100;
+
+} // namespace
+
 CommPool *CommMachine::pool_of(CommTarget *target, CommCore *core) {
     CommPool *pool = target->pool.load(std::memory_order_acquire);
     if (pool != nullptr && pool->core == core)
@@ -94,12 +100,28 @@ void CommMachine::bind_session(Entry *entry, CommSession *session) {
     }
     session->seq = entry->seq++;
     entry->session = session;
+    entry->receive_deadline = INT64_MAX; // what was left of the idle time
+    entry->read_gap = INT64_MAX;
     entry->got_bytes = false;
     entry->timed = false;
     entry->first_wait = false;
 }
 
-int CommMachine::request(Loop *loop, CommSession *session, CommTarget *target, bool may_borrow) {
+// Takes one of the target's sockets to open: false at its limit.
+bool CommMachine::take_socket(CommTarget *target, CommPool *pool) {
+    if (target->max_sockets == 0) {
+        pool->sockets.fetch_add(1, std::memory_order_relaxed);
+        return true;
+    }
+    size_t n = pool->sockets.load(std::memory_order_relaxed);
+    do {
+        if (n >= target->max_sockets)
+            return false;
+    } while (!pool->sockets.compare_exchange_weak(n, n + 1, std::memory_order_relaxed));
+    return true;
+}
+
+int CommMachine::request(Loop *loop, CommSession *session, CommTarget *target) {
     CommPool *pool = pool_of(target, loop->core);
     if (pool == nullptr)
         return -1;
@@ -116,9 +138,13 @@ int CommMachine::request(Loop *loop, CommSession *session, CommTarget *target, b
         send_request(entry);
         return 0;
     }
-    if (may_borrow && target->max_sockets != 0 &&
-        pool->sockets.load(std::memory_order_relaxed) >= target->max_sockets && borrow_idle(loop, session, pool))
+    if (take_socket(target, pool))
+        return open_connection(loop, session, target, pool);
+    // All are open and fewer than that in use, or there would be no slot: one is idle elsewhere, or
+    // was a moment ago. A user of Communicator::request() alone may be beyond the limit, though.
+    if (++session->pending_state <= max_borrow_attempts && borrow_idle(loop, session, pool))
         return 0;
+    pool->sockets.fetch_add(1, std::memory_order_relaxed);
     return open_connection(loop, session, target, pool);
 }
 
@@ -134,7 +160,9 @@ bool CommMachine::borrow_idle(Loop *loop, CommSession *session, CommPool *pool) 
         if (other.loop->post_remote(&session->node))
             return true;
     }
-    return false;
+    session->home = loop;
+    session->node.run = posted_request;
+    return loop->post_remote(&session->node); // look again, once the others have moved on
 }
 
 void CommMachine::lend_idle(CommNode *node) {
@@ -144,7 +172,6 @@ void CommMachine::lend_idle(CommNode *node) {
     CommPool::PerLoop &mine = pool->per_loop[session->pending_error];
     if (list_empty(&mine.idle)) {
         session->node.run = posted_request;
-        session->pending_state = 1; // do not try to borrow again
         if (!borrower->post_remote(&session->node))
             finish_client(mine.loop, session, CS_STATE_STOPPED, 0, CC_STOP);
         return;
@@ -194,13 +221,11 @@ void CommMachine::adopt_idle(CommNode *node) {
 void CommMachine::posted_request(CommNode *node) {
     CommSession *session = PARLEY_OWNER(node, CommSession, node);
     auto *loop = static_cast<Loop *>(session->home);
-    bool may_borrow = session->pending_state == 0;
-    session->pending_state = 0;
     if (loop->stopping())
         finish_client(loop, session, CS_STATE_STOPPED, 0, CC_STOP);
     else if (ticket_cancelled(session))
         finish_client(loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
-    else if (request(loop, session, session->target, may_borrow) < 0)
+    else if (request(loop, session, session->target) < 0)
         finish_client(loop, session, CS_STATE_ERROR, errno, CC_CONNECT);
 }
 
@@ -231,15 +256,19 @@ int CommMachine::open_socket(Loop *loop, CommTarget *target, bool *datagram) {
     return fd;
 }
 
+// The socket has been taken from the limit; given back on failure.
 int CommMachine::open_connection(Loop *loop, CommSession *session, CommTarget *target, CommPool *pool) {
     bool datagram;
     int fd = open_socket(loop, target, &datagram);
-    if (fd < 0)
+    if (fd < 0) {
+        pool->sockets.fetch_sub(1, std::memory_order_relaxed);
         return -1;
+    }
     CommConnection *conn = target->new_connection(fd);
     if (conn == nullptr) {
         int error = errno;
         loop->world->close(fd);
+        pool->sockets.fetch_sub(1, std::memory_order_relaxed);
         errno = error;
         return -1;
     }
@@ -247,6 +276,7 @@ int CommMachine::open_connection(Loop *loop, CommSession *session, CommTarget *t
     if (entry == nullptr) {
         delete conn;
         loop->world->close(fd);
+        pool->sockets.fetch_sub(1, std::memory_order_relaxed);
         errno = ENOMEM;
         return -1;
     }
@@ -255,7 +285,6 @@ int CommMachine::open_connection(Loop *loop, CommSession *session, CommTarget *t
     entry->datagram = datagram;
     entry->pool = pool;
     pool->ref.fetch_add(1, std::memory_order_relaxed);
-    pool->sockets.fetch_add(1, std::memory_order_relaxed);
     if (int error = enter_loop(entry)) {
         discard(entry);
         errno = error;
@@ -333,6 +362,8 @@ void CommMachine::client_sent(Entry *entry) {
         int first = session->first_timeout();
         entry->first_wait = first != 0;
         entry->receive_deadline = after(entry->loop, entry->first_wait ? first : session->receive_timeout());
+    } else if (!entry->first_wait) {
+        entry->receive_deadline = after(entry->loop, session->receive_timeout()); // the answer began before
     }
     entry->read_gap = entry->first_wait ? INT64_MAX : after(entry->loop, entry->target->response_timeout);
     rearm(entry);
@@ -406,6 +437,7 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
         session->retried = true;
         session->out = nullptr;
         session->in = nullptr;
+        pool->sockets.fetch_add(1, std::memory_order_relaxed); // the one just closed
         again = open_connection(loop, session, target, pool) == 0;
         if (!again)
             error = errno;

@@ -212,7 +212,7 @@ void CommMachine::close(Entry *entry) {
     if (entry->pool != nullptr)
         entry->pool->sockets.fetch_sub(1, std::memory_order_relaxed);
     drop_leftover(entry);
-    drop_output(entry, CS_STATE_ERROR, ECONNRESET);
+    drop_output(entry, loop->stopping() ? CS_STATE_STOPPED : CS_STATE_ERROR, loop->stopping() ? 0 : ECONNRESET);
     tls_free(entry);
     loop->bury(entry);
 }

@@ -160,7 +160,8 @@ public:
     static int feedback(CommMessageIn *message, const void *data, size_t size); // any thread
 
     // client.cpp
-    static int request(Loop *loop, CommSession *session, CommTarget *target, bool may_borrow);
+    static int request(Loop *loop, CommSession *session, CommTarget *target);
+    static bool take_socket(CommTarget *target, CommPool *pool);
     static int open_connection(Loop *loop, CommSession *session, CommTarget *target, CommPool *pool);
     static int open_socket(Loop *loop, CommTarget *target, bool *datagram);
     static bool borrow_idle(Loop *loop, CommSession *session, CommPool *pool);

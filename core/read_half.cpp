@@ -178,9 +178,9 @@ bool CommMachine::start_message(Entry *entry) {
             doom(entry, EBADMSG, CC_NONE); // nobody asked
             return false;
         }
-        if (entry->first_wait || entry->sending)
+        if (entry->first_wait)
             entry->receive_deadline = after(entry->loop, entry->session->receive_timeout());
-        entry->first_wait = false;
+        entry->first_wait = false; // an answer that begins before all is sent: client_sent() starts the clock
     }
     CommSession *session = entry->session;
     errno = 0;
@@ -209,7 +209,8 @@ void CommMachine::receive_progress(Entry *entry) {
         entry->receive_deadline = std::min(entry->receive_deadline, total);
         entry->timed = true;
     }
-    entry->read_gap = entry->first_wait ? INT64_MAX : after(entry->loop, session->target->response_timeout);
+    entry->read_gap = entry->first_wait || entry->sending ? INT64_MAX
+                                                          : after(entry->loop, session->target->response_timeout);
     rearm(entry);
 }
 

@@ -221,9 +221,14 @@ void connection_state::note_failure(error failure) noexcept {
 // No request will come any more, so spare turns keep the connection pinned for nothing.
 void connection_state::receiving_ended() noexcept {
     no_more_ = true;
+    destroy_spares();
+    wake_receiver();
+}
+
+void connection_state::destroy_spares() noexcept {
+    const hold keep(*this);
     while (turn* spare = find(turn::phase::spare))
         destroy(*spare);
-    wake_receiver();
 }
 
 void connection_state::wake_receiver() noexcept {
@@ -275,6 +280,13 @@ void connection_state::wait_for_request(context& task) noexcept {
     receiving_ = true;
     receiver_ = &task;
     task.begin(*this);
+    // The core has begun a turn by now, or it closes after the last answer; then spare turns are all that keeps the
+    // connection, and unlinked() follows when they let go.
+    bool idle = true;
+    for (const turn* t = first_; t; t = t->next_)
+        idle = idle && t->phase_ == turn::phase::spare;
+    if (idle)
+        destroy_spares();
 }
 
 turn* connection_state::take_request() noexcept {

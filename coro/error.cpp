@@ -8,6 +8,7 @@
 
 #include <netdb.h>
 #include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 
 #include <parley/result.hpp>
@@ -74,6 +75,7 @@ public:
     std::string message(int value) const override {
         if (value < 0)
             return X509_verify_cert_error_string(-static_cast<long>(value));
+        OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
         const char* reason = ERR_reason_error_string(static_cast<unsigned long>(value));
         return reason ? reason : "TLS error " + std::to_string(value);
     }

@@ -1,6 +1,6 @@
 // An echo server in coroutines: the lines of each client are answered by a coroutine of its own, and the
-// clients are spread over every core of the machine. Ends on SIGINT and SIGTERM. Run it, and in another
-// terminal: nc 127.0.0.1 7000, or sample 03.
+// clients are spread over every core of the machine. Ends on SIGINT and SIGTERM.
+// Run it, and in another terminal: nc 127.0.0.1 7000, or sample 03.
 
 #include <csignal>
 #include <iostream>

@@ -1,6 +1,6 @@
 // A client in coroutines: sends each word of the command line to a line server and prints what comes back.
-// The connection is opened by the first request and kept for the next one. Run sample 02, and in another
-// terminal: 03_echo_client hello world
+// The connection is opened by the first request and kept for the next one.
+// Run sample 02, and in another terminal: 03_echo_client hello world
 
 #include <iostream>
 

@@ -1,6 +1,6 @@
-// A protocol of one's own: a length (4 bytes, big-endian), then that many bytes. One message class is all it
-// takes, for both sides, for coroutines and callbacks: a coroutine serves it here, a coroutine and a callback
-// ask. The library has the same one as parley::length_prefixed, which spares large bodies a copy.
+// A protocol of one's own: a length (4 bytes, big-endian), then that many bytes. One message class does for
+// both sides, for coroutines and callbacks: a coroutine serves it here, a coroutine and a callback ask.
+// The library has the same one as parley::length_prefixed, which spares large bodies a copy.
 
 #include <algorithm>
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
-// Callbacks and coroutines side by side, on one port of one Communicator. A callback session answers each
-// line at once; for "ask TEXT" it starts a coroutine, which awaits a client session written by hand and then
-// replies. Run it, and in another terminal: nc 127.0.0.1 7000
+// Callbacks and coroutines on one port of one Communicator. A callback session answers each line at once; for
+// "ask TEXT" it starts a coroutine, which awaits a client session written by hand, and then replies.
+// Run it, and in another terminal: nc 127.0.0.1 7000
 
 #include <memory>
 #include <semaphore>
@@ -9,64 +9,63 @@
 
 #include "until_signal.hpp"
 
-// Any CommSession is something to await, once its handle() calls `done`.
 struct question : CommSession {
-    explicit question(std::string text) : line_(std::move(text)) {}
+    explicit question(std::string text) : line(std::move(text)) {}
     auto ask(Communicator &comm, CommTarget &whom) {
         return parley::from_callback<int>([this, &comm, &whom](auto &done) {
-            done_ = &done;
+            on_end = &done;
             if (comm.request(this, &whom) < 0)
                 done(CS_STATE_ERROR);
         });
     }
-    CommMessageOut *message_out() override { return &line_; }
-    CommMessageIn *message_in() override { return &answer_; }
-    void handle(int state, int) override { (*done_)(state); }
-    parley::line_message line_, answer_;
-    parley::callback_done<int> *done_ = nullptr;
+    CommMessageOut *message_out() override { return &line; }
+    CommMessageIn *message_in() override { return &answer; }
+    void handle(int state, int) override { (*on_end)(state); } // and whoever awaits ask() goes on
+    parley::line_message line, answer;
+    parley::callback_done<int> *on_end = nullptr;
 };
 
 struct reply : CommSession {
-    reply(parley::runtime &rt, CommTarget &whom) : rt_(rt), whom_(whom) {}
-    CommMessageIn *message_in() override { return &line_; }
-    CommMessageOut *message_out() override { return &line_; }
+    reply(parley::runtime &runtime, CommTarget &other) : rt(runtime), whom(other) {}
+    CommMessageIn *message_in() override { return &line; }
+    CommMessageOut *message_out() override { return &line; }
     int keep_alive_timeout() override { return 60'000; }
     void handle(int state, int) override {
-        if (state == CS_STATE_TOREPLY && line_.text().starts_with("ask "))
-            rt_.start(consult(std::unique_ptr<reply>(this)), [](parley::outcome<>) {});
-        else if (state != CS_STATE_TOREPLY || rt_.communicator().reply(this) < 0)
+        if (state == CS_STATE_TOREPLY && line.text().starts_with("ask "))
+            rt.start(consult(std::unique_ptr<reply>(this)), [](parley::outcome<>) {});
+        else if (state != CS_STATE_TOREPLY || rt.communicator().reply(this) < 0)
             delete this;
     }
-    static parley::task<> consult(std::unique_ptr<reply> self) {
-        question next(self->line_.text().substr(4));
-        const int state = co_await next.ask(self->rt_.communicator(), self->whom_);
-        self->line_.text(state == CS_STATE_SUCCESS ? "they say " + next.answer_.text() : "no answer");
-        if (self->rt_.communicator().reply(self.get()) == 0)
-            self.release(); // handle() comes once more and deletes it
+    static parley::task<> consult(std::unique_ptr<reply> asked) {
+        question next(asked->line.text().substr(4));
+        const int state = co_await next.ask(asked->rt.communicator(), asked->whom);
+        asked->line.text(state == CS_STATE_SUCCESS ? "they say " + next.answer.text() : "no answer");
+        if (asked->rt.communicator().reply(asked.get()) == 0)
+            asked.release(); // handle() comes once more and deletes it
     }
-    parley::runtime &rt_;
-    CommTarget &whom_;
-    parley::line_message line_;
+    parley::runtime &rt;
+    CommTarget &whom;
+    parley::line_message line;
 };
 
 struct mixed_service : CommService {
-    explicit mixed_service(parley::runtime &rt) : rt_(rt) {}
+    explicit mixed_service(parley::runtime &runtime) : rt(runtime) {}
     parley::task<> open(parley::endpoint where) {
         struct sockaddr_storage storage;
         auto *address = reinterpret_cast<struct sockaddr *>(&storage);
         socklen_t size = where.to_sockaddr(storage).value();
-        if (init(address, size, -1, -1) < 0 || rt_.communicator().bind(this) < 0)
+        if (init(address, size, -1, -1) < 0 || rt.communicator().bind(this) < 0)
             throw std::system_error(errno, std::system_category(), where.to_string());
         get_local_addr(address, &size);
-        self_.init(address, size, 1000, 1000);
+        self.init(address, size, 1000, 1000);
         std::cout << "listening on " << parley::endpoint(address, size) << std::endl;
         co_return;
     }
-    CommSession *new_session(long long, CommConnection *) override { return new reply(rt_, self_); }
-    void handle_unbound() override { unbound_.release(); }
-    parley::runtime &rt_;
-    CommTarget self_; // this port, for those who ask it
-    std::binary_semaphore unbound_{0};
+    CommSession *new_session(long long, CommConnection *) override { return new reply(rt, self); }
+    void handle_unbound() override { unbound.release(); }
+    parley::runtime &rt;
+    CommTarget self; // this port, for those who ask it
+    std::binary_semaphore unbound{0};
 };
 
 int main(int argc, char **argv) {
@@ -76,5 +75,5 @@ int main(int argc, char **argv) {
     if (const int failed = run_until_signal(argv[0], rt, service.open(where)))
         return failed;
     rt.communicator().unbind(&service);
-    service.unbound_.acquire();
+    service.unbound.acquire();
 }

@@ -1,7 +1,6 @@
 // Many requests at once: a scope owns the tasks that ask, and ends when the last of them has its answer. The
-// client opens as many connections as its limit allows; who finds them all in use waits for one, first in,
-// first out. Run it: the server is in it, takes 20 ms for each answer, and is asked 50 times in turn and 50
-// times at once.
+// client opens connections up to its limit; a request that finds them all in use waits for one.
+// Run it: a server of its own, which takes 20 ms for an answer, is asked 50 times in turn and then at once.
 
 #include <chrono>
 #include <exception>
@@ -14,8 +13,7 @@
 
 using namespace std::chrono_literals;
 
-constexpr int requests = 50;
-constexpr int connections = 25;
+constexpr int requests = 50, connections = 25;
 
 struct lines {
     using request = parley::line_message;

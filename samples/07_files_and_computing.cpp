@@ -1,5 +1,6 @@
-// Files and work for the processor beside the network, without stopping the loop: a copy of a file is written
-// while the checksum of its blocks is computed on another thread. Run it: 07_files_and_computing FROM TO
+// Files and long computations without stopping the loop: a copy of a file is written while the checksum of
+// what was read is computed on another thread.
+// Run it: 07_files_and_computing FROM TO
 
 #include <array>
 #include <cstdint>
@@ -25,7 +26,8 @@ parley::task<> add(std::uint64_t &sum, std::string_view bytes) {
 
 parley::task<> write(parley::file &to, std::uint64_t offset, std::string_view bytes) {
     auto written = co_await to.write_at(offset, bytes);
-    written.value(); // or throws, and names the file
+    if (!written)
+        throw parley::exception(written.error()); // which names the file
 }
 
 parley::task<> copy(std::string from_path, std::string to_path) {

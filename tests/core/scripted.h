@@ -309,7 +309,10 @@ private:
             errno = connect_errno;
             return -1;
         }
-        int fd = parley::sys::socket(AF_INET, SOCK_STREAM, 0);
+        const struct sockaddr *to;
+        socklen_t size;
+        get_addr(&to, &size);
+        int fd = parley::sys::socket(to->sa_family, SOCK_STREAM, 0);
         if (send_buffer > 0)
             setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
         return fd;

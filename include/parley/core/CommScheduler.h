@@ -22,7 +22,7 @@ class SlotGrants;
 class CommSchedObject {
 public:
     size_t get_max_load() const { return max_load.load(std::memory_order_relaxed); }
-    size_t get_cur_load() const { return cur_load.load(std::memory_order_relaxed) & ~locked; }
+    size_t get_cur_load() const { return cur_load.load(std::memory_order_relaxed) & ~load_locked; }
 
 private:
     // A slot's target, or nullptr with EAGAIN (wait_timeout 0 and full, or an empty group),
@@ -32,7 +32,7 @@ private:
 protected:
     // This bit of a target's cur_load says that the rest of it changes under a mutex only: somebody
     // waits, or the target is in a group. While it is clear, one atomic step takes or frees a slot.
-    static constexpr size_t locked = ~(SIZE_MAX >> 1);
+    static constexpr size_t load_locked = ~(SIZE_MAX >> 1);
 
     parley::sync::atomic<size_t> max_load{0};
     parley::sync::atomic<size_t> cur_load{0};

@@ -37,7 +37,7 @@ protected:
     void prep_fdatasync(int fd);
 
     // Bytes done, or -errno.
-    long get_res() const { return res; }
+    long get_res() const { return res_; }
 
 public:
     IOSession() = default;
@@ -48,16 +48,16 @@ public:
 private:
     enum Operation : int8_t { NONE, READ, WRITE, FSYNC, FDATASYNC };
 
-    Operation operation = NONE;
-    int fd = -1;
-    int iovcnt = 0;
-    const struct iovec *iov = nullptr;
-    struct iovec single = {nullptr, 0};
-    long long offset = 0;
-    long res = 0;                // bytes so far, or -errno
-    struct IOCore *io = nullptr; // from request() to handle()
-    CommLoop *loop = nullptr;    // where it completes
-    CommNode node;
+    Operation operation_ = NONE;
+    int fd_ = -1;
+    int iovcnt_ = 0;
+    const struct iovec *iov_ = nullptr;
+    struct iovec single_ = {nullptr, 0};
+    long long offset_ = 0;
+    long res_ = 0;                // bytes so far, or -errno
+    struct IOCore *io_ = nullptr; // from request() to handle()
+    CommLoop *loop_ = nullptr;    // where it completes
+    CommNode node_;
 
     friend class IOService;
     friend struct IOCore;

@@ -207,6 +207,7 @@ private:
 
     void note_failure(error failure) noexcept;
     void receiving_ended() noexcept;
+    void destroy_spares() noexcept;
     void wake_receiver() noexcept;
     void destroy(turn& t) noexcept;
     void append(turn& t) noexcept;
