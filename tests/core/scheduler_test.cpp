@@ -15,6 +15,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace fixture;
@@ -741,11 +742,14 @@ public:
         node_.visitor = this;
     }
 
+    // Once.
     void visit(CommLoop *loop) {
-        next_ = &Visitor::enter;
         node_.run = [](CommNode *node) {
             Visitor *visitor = static_cast<Node *>(node)->visitor;
-            (visitor->*visitor->next_)();
+            if (std::exchange(visitor->inside_, true))
+                visitor->leave();
+            else
+                visitor->enter();
         };
         loop->post(&node_);
     }
@@ -758,7 +762,6 @@ private:
     };
 
     void enter() {
-        next_ = &Visitor::leave;
         if (group_.wait_slot(this) == 1) {
             target_ = get_target();
             CommLoop::current()->post(&node_);
@@ -787,7 +790,7 @@ private:
     const Mind mind_;
     Latch &done_;
     CommTarget *target_ = nullptr;
-    void (Visitor::*next_)() = nullptr;
+    bool inside_ = false;
     Node node_;
 };
 
