@@ -20,7 +20,7 @@
 
 using parley::sync::lock_guard;
 using parley::sync::unique_lock;
-using Mutex = parley::sync::mutex; // `mutex` is a member's name here
+using Mutex = parley::sync::mutex;
 
 namespace parley::core {
 
@@ -313,7 +313,8 @@ bool CommSchedTarget::try_slot() {
     size_t max = max_load.load(std::memory_order_relaxed);
     size_t load = cur_load.load(std::memory_order_relaxed);
     while (load < max) // and not locked
-        if (cur_load.compare_exchange_weak(load, load + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        if (cur_load.compare_exchange_weak(load, load + 1, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed))
             return true;
     return false;
 }
@@ -322,7 +323,8 @@ void CommSchedTarget::release() {
     size_t load = cur_load.load(std::memory_order_relaxed);
     assert((load & ~load_locked) > 0);
     while ((load & load_locked) == 0)
-        if (cur_load.compare_exchange_weak(load, load - 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        if (cur_load.compare_exchange_weak(load, load - 1, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed))
             return;
     SlotGrants grants;
     {
@@ -406,10 +408,10 @@ int CommSchedGroup::add(CommSchedTarget *target) {
     {
         lock_guard<Mutex> target_lock(target->mutex_);
         lock_guard<Mutex> lock(mutex_);
-        int error = target->group_ == this                ? EEXIST
-                    : target->group_ != nullptr           ? EINVAL
-                    : !list_empty(&target->waiters_)      ? EBUSY
-                                                         : grow();
+        int error = target->group_ == this           ? EEXIST
+                    : target->group_ != nullptr      ? EINVAL
+                    : !list_empty(&target->waiters_) ? EBUSY
+                                                     : grow();
         if (error != 0) {
             errno = error;
             return -1;
@@ -527,7 +529,8 @@ int CommSchedGroup::cancel_wait(CommSlotWaiter *waiter) {
     return SlotGrants::cancel_grant(waiter);
 }
 
-int CommScheduler::request(CommSession *session, CommSchedObject *object, int wait_timeout, CommTarget **target) {
+int CommScheduler::request(CommSession *session, CommSchedObject *object, int wait_timeout,
+                           CommTarget **target) {
     int saved = errno;
     CommTarget *acquired = object->acquire(wait_timeout);
     if (acquired == nullptr)

@@ -68,6 +68,7 @@ struct IOCore {
 
 private:
     int admit(IOSession *session);
+    static int prepare(IOSession *session);
     int enqueue(IOSession *session);
     IOSession *dequeue();
     void give_place();
@@ -96,8 +97,8 @@ private:
     Phase phase = Phase::unbound;
     CommCore *core = nullptr; // retained while not unbound
     Stop *stop = nullptr;
-    size_t in_flight = 0;  // bounded by max_events; until handle() is entered
-    size_t unfinished = 0; // until handle() has returned; a handle_stop() counts as well
+    size_t in_flight = 0;                   // bounded by max_events; until handle() is entered
+    size_t unfinished = 0;                  // until handle() has returned; a handle_stop() counts as well
     struct list_head link = {&link, &link}; // CommCore::io_services; guarded by its io_mutex
     CommNode stop_node;
     CommNode unbound_node;
@@ -129,13 +130,21 @@ int IOCore::admit(IOSession *session) {
     return 0;
 }
 
+int IOCore::prepare(IOSession *session) {
+    session->operation_ = IOSession::NONE;
+    session->res_ = 0;
+    errno = 0;
+    bool refused = session->prepare() < 0;
+    if (refused && errno != 0)
+        return errno;
+    return refused || session->operation_ == IOSession::NONE ? EINVAL : 0;
+}
+
 int IOCore::submit(IOSession *session) {
     int error = admit(session);
     if (error != 0)
         return error;
-    session->operation_ = IOSession::NONE;
-    session->res_ = 0;
-    error = session->prepare() < 0 ? errno : session->operation_ == IOSession::NONE ? EINVAL : 0;
+    error = prepare(session);
     if (error == 0 && !try_at_once(session, w)) {
         error = enqueue(session);
         if (error == 0)
@@ -202,6 +211,7 @@ void IOCore::work(void *self) {
 void IOCore::join() {
     {
         lock_guard<parley::sync::mutex> lock(mutex);
+        assert(phase == Phase::unbound);
         ending = true;
     }
     available.notify_all();
@@ -237,7 +247,7 @@ ssize_t IOCore::transfer(const IOSession *session, world &w, int flags, size_t *
         *size += iov[i].iov_len;
     off_t offset = session->offset_ + session->res_;
     return session->operation_ == IOSession::READ ? w.preadv(session->fd_, iov, count, offset, flags)
-                                                 : w.pwritev(session->fd_, iov, count, offset, flags);
+                                                  : w.pwritev(session->fd_, iov, count, offset, flags);
 }
 
 // False: it has to wait for something, or may have to. What was done until then counts.
@@ -291,11 +301,15 @@ void IOCore::carry_out(IOSession *session, world &w) {
     }
 }
 
-// Any thread. The loop has not ended: deinit() waits for what is in flight.
+// Any thread. The loop has not ended, since deinit() waits for what is in flight; but it may end
+// before post_any() returns.
 void IOCore::complete(IOSession *session) {
+    auto *loop = static_cast<Loop *>(session->loop_);
+    loop->retain();
     session->node_.run = run_on_loop;
-    [[maybe_unused]] bool posted = static_cast<Loop *>(session->loop_)->post_any(&session->node_);
+    [[maybe_unused]] bool posted = loop->post_any(&session->node_);
     assert(posted);
+    loop->release();
 }
 
 void IOCore::run_on_loop(CommNode *node) {
@@ -335,14 +349,17 @@ void IOCore::finish() {
     }
 }
 
-// Where completions run: on a handler thread or a loop; here when the Communicator has gone.
+// Where completions run: on a handler thread or a loop; here when the Communicator has gone, which
+// it may do while this runs.
 void IOCore::deliver(CommCore *to, CommNode *node) {
+    to->ref.fetch_add(1, std::memory_order_relaxed);
     if (to->handlers_gone.load(std::memory_order_acquire))
         node->run(node);
     else if (!CommMachine::in_place(to))
         CommMachine::to_handlers(to, node, node, 1);
     else if (!CommMachine::loop_for_work(to)->post_any(node))
         node->run(node);
+    CommMachine::release_core(to);
 }
 
 int IOCore::bind(CommCore *to) {

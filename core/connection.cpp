@@ -123,8 +123,9 @@ void CommMachine::drive(Entry *entry) {
             else if (done > 0)
                 service_ready(entry);
             again = done != 0;
-        } else if (entry->outbox != nullptr && entry->writable) {
-            flush(entry);
+        } else if (entry->outbox != nullptr && entry->writable &&
+                   !(entry->broken && entry->readable && entry->service == nullptr)) {
+            flush(entry); // of a broken client connection the answer is read first
             again = true;
         } else if ((entry->readable || entry->leftover != nullptr || (entry->eof && entry->turn_count == 0)) &&
                    may_receive(entry)) {

@@ -47,6 +47,8 @@ void CommMachine::receive_datagrams(ServiceLoop *home) {
             take_datagram(home, static_cast<char *>(vectors[i].iov_base), messages[i].msg_len,
                           reinterpret_cast<struct sockaddr *>(&from[i]), messages[i].msg_hdr.msg_namelen);
             loop->run_ready();
+            if (home->listener.fd < 0)
+                return; // a callback unbound the service
         }
         if (n < static_cast<int>(batch))
             return;

@@ -26,10 +26,13 @@ uint32_t interest(const ServiceLoop *home) {
 
 void CommMachine::listener_events(parley::core::Source *source, uint32_t) {
     ServiceLoop *home = home_of(source);
+    CommService *service = home->binding->service;
+    service_incref(service); // a callback may unbind it, and `home` would go while we are in here
     if (home->binding->datagram)
         receive_datagrams(home);
     else
         accept_some(home);
+    service_decref(service);
 }
 
 void CommMachine::accept_some(ServiceLoop *home) {

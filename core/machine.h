@@ -136,6 +136,8 @@ public:
             return false;
         if (entry->service == nullptr)
             return entry->state != CONN_STATE_CONNECTING;
+        if (entry->unbound && !entry->got_bytes)
+            return false; // what has begun is finished, nothing begins
         return entry->turn_count < part_of(entry)->max_turns && !entry->handshaking;
     }
     static bool start_message(Entry *entry);

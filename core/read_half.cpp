@@ -243,20 +243,30 @@ void CommMachine::end_of_stream(Entry *entry) {
     }
     if (entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
         return;
-    if (entry->got_bytes) {
-        doom(entry, tls_truncated(entry) ? -SSL_ERROR_SSL : ECONNRESET, CC_EOF);
+    int error = !entry->got_bytes ? 0 : tls_truncated(entry) ? -SSL_ERROR_SSL : ECONNRESET;
+    if (entry->turn_count == 0 && error != 0) {
+        doom(entry, error, CC_EOF);
     } else if (entry->turn_count == 0) {
         leave_kept(entry);
         entry->state = CONN_STATE_CLOSING;
         entry->error = 0;
         entry->cause = CC_EOF;
     } else if (CommSession *session = entry->session) {
-        // Requests still await their replies; who waits for one more learns that none will come.
+        // Requests still await their replies; who waits for one more learns that none will come, or
+        // not all of it.
         entry->session = nullptr;
+        if (entry->got_bytes) {
+            entry->got_bytes = entry->timed = entry->first_wait = false;
+            entry->receive_deadline = entry->read_gap = INT64_MAX;
+            entry->state = CONN_STATE_IDLE;
+            session->in->entry = nullptr;
+        }
+        if (entry->tls != nullptr && error != 0)
+            tls_report(entry, session);
         turn_over(entry, session->turn);
         if (!ticket_finished(session))
             deliver(entry->loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
         else
-            deliver(entry->loop, session, CS_STATE_ERROR, 0, CC_EOF);
+            deliver(entry->loop, session, CS_STATE_ERROR, error, CC_EOF);
     }
 }

@@ -265,11 +265,12 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
     entry->turns = turn->next;
     entry->turn_count--;
     turn_over(entry, turn);
-    if (keep == 0 || entry->unbound || loop->stopping()) {
+    bool last = entry->turn_count == 0 && !entry->got_bytes; // nothing else is in flight
+    if (keep == 0 || (entry->unbound && last) || loop->stopping()) {
         entry->state = CONN_STATE_CLOSING;
         entry->error = 0;
         entry->cause = entry->unbound ? CC_STOP : CC_EOF;
-    } else if (entry->turn_count == 0 && !entry->got_bytes) {
+    } else if (last) {
         entry->state = CONN_STATE_KEEPALIVE;
         entry->receive_deadline = after(loop, keep);
         enter_kept(entry);

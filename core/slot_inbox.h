@@ -5,8 +5,8 @@
 #pragma once
 
 #include "CommLoop.h"
-#include "Sync.h"
 #include "list.h"
+#include "Sync.h"
 
 namespace parley::core {
 

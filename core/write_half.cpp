@@ -148,7 +148,10 @@ bool CommMachine::flush(Entry *entry) {
                 entry->writable = false;
                 if (errno == EAGAIN)
                     break;
-                doom(entry, errno, CC_NONE);
+                if (entry->service == nullptr && entry->readable)
+                    entry->broken = true; // its answer may be here already
+                else
+                    doom(entry, errno, CC_NONE);
                 return false;
             }
             advance(iov, output->count, static_cast<size_t>(n));

@@ -126,7 +126,7 @@ void connection_state::begin_close() noexcept {
 // The descriptor is closed and no session is left.
 void connection_state::unlinked() noexcept {
     linked_.store(false, sync::memory_order_release);
-    note_failure(error(errc::closed, stage::shutdown));
+    note_failure(farewell());
     receiving_ended();
     while (close_wait* one = closers_.pop_front())
         one->task_->complete();
@@ -210,6 +210,12 @@ void connection_state::peer_closed(turn&) noexcept {
     receiving_ended();
 }
 
+// An end that no session was told of: ours, or after the last answer because the door is closed.
+error connection_state::farewell() const {
+    const bool ours = closing_ || door_.state() == door::phase::open;
+    return error(ours ? errc::closed : errc::stopping, stage::shutdown, resource());
+}
+
 // The first failure is the cause of the others; only the end of the peer's stream may be followed by a real one.
 void connection_state::note_failure(error failure) noexcept {
     if (!ending_)
@@ -253,7 +259,7 @@ void connection_state::unlink(turn& t) noexcept {
 
 void connection_state::destroy(turn& t) noexcept {
     if (!ending_ && t.peer() && !t.next_ && first_ == &t)
-        note_failure(error(errc::closed, stage::shutdown, resource())); // the last one that knows the peer
+        note_failure(farewell()); // the last one that knows the peer
     unlink(t);
     free_turn(&t);
 }

@@ -55,8 +55,8 @@ namespace detail {
 
 bool root_list::begin(promise<void>& first, std::coroutine_handle<> frame) noexcept {
     first.begin_chain(frame, home_, *this, nullptr);
-    first.chain().CommNode::run = &context::run_root;
-    return first.chain().start();
+    first.owned_chain().CommNode::run = &context::run_root;
+    return first.owned_chain().start();
 }
 
 // Every root is a task<void>; see root.hpp.
@@ -72,13 +72,13 @@ void context::run_root(CommNode* node) noexcept {
 void root_list::enter(record& first) noexcept {
     chains_.push_back(first);
     if (stopping_)
-        first.chain().cancel();
+        first.owned_chain().cancel();
 }
 
 void root_list::stop() noexcept {
     stopping_ = true;
     for (record* chain = chains_.first(); chain; chain = chain_list::next(*chain))
-        chain->chain().cancel();
+        chain->owned_chain().cancel();
 }
 
 void root_list::chain_done(record& first) noexcept {

@@ -58,7 +58,7 @@ void scope_base::add(record& child, std::coroutine_handle<> frame) noexcept {
     child.begin_chain(frame, task_->loop(), *this, task_->inherits());
     chains_.push_back(child);
     ++running_;
-    child.chain().pass();
+    child.owned_chain().pass();
 }
 
 // The body's frame stays for await_resume(); a child is a task<void>, see spawn().
@@ -101,7 +101,7 @@ void scope_base::cancel_children() noexcept {
 
 void scope_base::cancel_chains() noexcept {
     for (record* chain = chains_.first(); chain; chain = chain_list::next(*chain))
-        chain->chain().cancel();
+        chain->owned_chain().cancel();
 }
 
 void scope_base::rethrow() const {

@@ -109,15 +109,15 @@ void server_state::finished() noexcept {
 }
 
 void server_state::stop_handlers() noexcept {
-    begin_close(0);
-    if (!ran_ || finished_ || std::exchange(stopped_, true))
-        return;
-    for (std::size_t i = 0; i < loops_; i++) {
+    // Told before their connections close, so that they stop and do not take that for an error of their peers.
+    for (std::size_t i = 0; ran_ && !finished_ && !stopped_ && i < loops_; i++) {
         server_shard& shard = shards_[i];
         handler_begins(); // the server lasts until the node has run
         if (shard.loop->core().post(&shard.cancel_node) != 0)
             handler_ended();
     }
+    stopped_ = true;
+    begin_close(0);
 }
 
 void server_state::cancel_shard(server_shard& shard) noexcept {

@@ -1,8 +1,8 @@
 // A world for parley::sys::install() that passes everything on to the kernel, for tests to override what they
 // want to see or to fail.
 //
-//     struct NoThreads : ForwardingWorld {
-//         int thread_start(parley::sys::thread_handle *, void (*)(void *), void *) override { return EAGAIN; }
+//     struct NoWakeUps : ForwardingWorld {
+//         int eventfd() override { return errno = EMFILE, -1; }
 //     } world;
 //     InstalledWorld installed(world); // before any Communicator, and longer
 
@@ -15,9 +15,13 @@ namespace fixture {
 class ForwardingWorld : public parley::sys::world {
 public:
     int socket(int domain, int type, int protocol) override { return real.socket(domain, type, protocol); }
-    int bind(int fd, const struct sockaddr *addr, socklen_t size) override { return real.bind(fd, addr, size); }
+    int bind(int fd, const struct sockaddr *addr, socklen_t size) override {
+        return real.bind(fd, addr, size);
+    }
     int listen(int fd, int backlog) override { return real.listen(fd, backlog); }
-    int accept(int fd, struct sockaddr *addr, socklen_t *size) override { return real.accept(fd, addr, size); }
+    int accept(int fd, struct sockaddr *addr, socklen_t *size) override {
+        return real.accept(fd, addr, size);
+    }
     int connect(int fd, const struct sockaddr *addr, socklen_t size) override {
         return real.connect(fd, addr, size);
     }

@@ -109,6 +109,7 @@ public:
     using IOSession::prep_pwrite;
     using IOSession::prep_pwritev;
 
+    char byte = 0; // see byte_of()
     bool in_place = false;
     std::function<void()> then; // the last inside handle()
 
@@ -143,6 +144,11 @@ private:
     CommLoop *loop_ = nullptr;
     Event done_;
 };
+
+// To read one byte into the operation itself.
+auto byte_of(int fd, long long offset = 0) {
+    return [=](Operation &self) { return self.prep_pread(fd, &self.byte, 1, offset), 0; };
+}
 
 // Files of which nothing is ever cached, so that threads of the service do all the work; and these wait for
 // open() as long as the gate is shut.
@@ -321,9 +327,8 @@ TEST_CASE("prepare() may refuse the request") {
     CHECK(errno == EINVAL);
     CHECK_FALSE(failing.is_done());
 
-    char byte;
     File file("x");
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
     CHECK(service.files.request(&read) == 0); // they took no place
     CHECK(read.wait().succeeded(1));
 }
@@ -378,8 +383,7 @@ TEST_CASE("a service that was unbound can be bound again, and used") {
     File file("x");
     for (int i = 1; i <= 3; i++) {
         REQUIRE(comm.io_bind(&files) == 0);
-        char byte = 0;
-        Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+        Operation read(byte_of(file.fd()));
         REQUIRE(files.request(&read) == 0);
         CHECK(read.wait().succeeded(1));
         Event unbound;
@@ -394,9 +398,8 @@ TEST_CASE("requests are refused before a service is bound and after it was unbou
     Communicator comm;
     REQUIRE(comm.init(1, 0) == 0);
     Files files;
-    char byte;
     File file("x");
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
 
     CHECK(files.request(&read) == -1);
     CHECK(errno == ENOENT);
@@ -413,9 +416,8 @@ TEST_CASE("a request keeps the caller's errno") {
     Communicator comm;
     REQUIRE(comm.init(1, 0) == 0);
     Bound service(comm);
-    char byte;
     File file("x");
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
 
     errno = E2BIG;
     REQUIRE(service.files.request(&read) == 0);
@@ -429,8 +431,7 @@ TEST_CASE("an operation is never handled inside its request, and completes on th
     Bound service(comm);
     File file("x");
     for (size_t i = 0; i < comm.loops(); i++) {
-        char byte;
-        Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+        Operation read(byte_of(file.fd()));
         bool inside = true;
         run_on(comm.loop(i), [&] {
             CHECK(service.files.request(&read) == 0);
@@ -446,11 +447,10 @@ TEST_CASE("operations complete on handler threads, except those that say otherwi
     REQUIRE(comm.init(1, 1) == 0);
     Bound service(comm);
     File file("x");
-    char byte;
     int on_handler = -1;
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
     read.then = [&] { on_handler = comm.is_handler_thread(); };
-    Operation in_place = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation in_place(byte_of(file.fd()));
     in_place.in_place = true;
 
     REQUIRE(service.files.request(&read) == 0);
@@ -467,10 +467,9 @@ TEST_CASE("no more operations are in flight than the service has events") {
     REQUIRE(comm.init(1, 0) == 0);
     Bound service(comm, 2);
     File file("x");
-    char byte;
-    Operation first = Operation::reading(file.fd(), &byte, 1, 0);
-    Operation second = Operation::reading(file.fd(), &byte, 1, 0);
-    Operation third = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation first(byte_of(file.fd()));
+    Operation second(byte_of(file.fd()));
+    Operation third(byte_of(file.fd()));
     {
         BusyLoop busy(comm.loop(0)); // so that none of them completes
         REQUIRE(service.files.request(&first) == 0);
@@ -485,15 +484,14 @@ TEST_CASE("no more operations are in flight than the service has events") {
 }
 
 TEST_CASE("the place of an operation is free when handle() runs") {
-    for (size_t handlers : {0, 1}) {
+    for (size_t handlers : {0u, 1u}) {
         CAPTURE(handlers);
         Communicator comm;
         REQUIRE(comm.init(1, handlers) == 0);
         Bound service(comm, 1);
         File file("xy");
-        char a = 0, b = 0;
-        Operation first = Operation::reading(file.fd(), &a, 1, 0);
-        Operation second = Operation::reading(file.fd(), &b, 1, 1);
+        Operation first(byte_of(file.fd()));
+        Operation second(byte_of(file.fd(), 1));
         int result = -1;
         first.then = [&] { result = service.files.request(&second); };
 
@@ -501,8 +499,8 @@ TEST_CASE("the place of an operation is free when handle() runs") {
         first.wait();
         REQUIRE(result == 0);
         CHECK(second.wait().succeeded(1));
-        CHECK(a == 'x');
-        CHECK(b == 'y');
+        CHECK(first.byte == 'x');
+        CHECK(second.byte == 'y');
     }
 }
 
@@ -582,8 +580,7 @@ TEST_CASE("a loop goes on while an operation waits for the device") {
     REQUIRE(comm.init(1, 0) == 0);
     Bound service(comm);
     File file("x");
-    char byte;
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
     world.shut();
 
     run_on(comm.loop(0), [&] { CHECK(service.files.request(&read) == 0); });
@@ -647,14 +644,11 @@ TEST_CASE("at most four threads wait for the device, and take the operations in 
     REQUIRE(comm.init(1, 0) == 0);
     Bound service(comm);
     File file(std::string(20, 'x'));
-    char bytes[20];
     std::deque<Operation> reads;
     std::vector<off_t> expected;
     world.shut();
     for (int i = 0; i < 20; i++) {
-        reads.emplace_back([&file, &bytes, i](Operation &self) {
-            return self.prep_pread(file.fd(), &bytes[i], 1, i), 0;
-        });
+        reads.emplace_back(byte_of(file.fd(), i));
         expected.push_back(i);
     }
     // One by one as long as there is a thread for each, so that their order is known.
@@ -685,9 +679,8 @@ TEST_CASE("without a single thread for it, an operation that has to wait is refu
     REQUIRE(comm.init(1, 0) == 0);
     Bound service(comm, 3);
     File file("x");
-    char byte;
-    Operation first = Operation::reading(file.fd(), &byte, 1, 0);
-    Operation second = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation first(byte_of(file.fd()));
+    Operation second(byte_of(file.fd()));
 
     world.none = true;
     CHECK(service.files.request(&first) == -1);
@@ -704,7 +697,7 @@ TEST_CASE("without a single thread for it, an operation that has to wait is refu
 }
 
 TEST_CASE("a service is unbound when the last operation was handled") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         SlowFiles world;
         InstalledWorld installed(world);
@@ -716,11 +709,10 @@ TEST_CASE("a service is unbound when the last operation was handled") {
         std::atomic<int> handled{0};
         int handled_before = -1;
         files.on_unbound = [&] { handled_before = handled; };
-        char byte;
         std::deque<Operation> reads;
         world.shut();
         for (int i = 0; i < 10; i++) {
-            reads.emplace_back([&](Operation &self) { return self.prep_pread(file.fd(), &byte, 1, 0), 0; });
+            reads.emplace_back(byte_of(file.fd()));
             reads.back().then = [&] { handled++; };
             REQUIRE(files.request(&reads.back()) == 0);
         }
@@ -737,7 +729,7 @@ TEST_CASE("a service is unbound when the last operation was handled") {
 }
 
 TEST_CASE("a service may be deinitialised, and deleted, in handle_unbound()") {
-    for (size_t handlers : {0, 1}) {
+    for (size_t handlers : {0u, 1u}) {
         CAPTURE(handlers);
         SlowFiles world; // so that it has a thread
         InstalledWorld installed(world);
@@ -758,8 +750,7 @@ TEST_CASE("a service may be deinitialised, and deleted, in handle_unbound()") {
         REQUIRE(service->init(1) == 0);
         REQUIRE(comm.io_bind(service) == 0);
         File file("x");
-        char byte;
-        Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+        Operation read(byte_of(file.fd()));
         read.then = [&] { comm.io_unbind(service); };
         REQUIRE(service->request(&read) == 0);
         gone.wait();
@@ -768,7 +759,7 @@ TEST_CASE("a service may be deinitialised, and deleted, in handle_unbound()") {
 }
 
 TEST_CASE("deinit() tells the service to stop, which unbinds there, and is unbound when deinit() returns") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         Communicator comm;
         REQUIRE(comm.init(2, handlers) == 0);
@@ -790,7 +781,7 @@ TEST_CASE("deinit() tells the service to stop, which unbinds there, and is unbou
 }
 
 TEST_CASE("deinit() waits for the operations in flight, and for their handle()") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         SlowFiles world;
         InstalledWorld installed(world);
@@ -804,11 +795,10 @@ TEST_CASE("deinit() waits for the operations in flight, and for their handle()")
             stopped.set();
         };
         File file("x");
-        char byte;
         std::deque<Operation> reads;
         world.shut();
         for (int i = 0; i < 10; i++) {
-            reads.emplace_back([&](Operation &self) { return self.prep_pread(file.fd(), &byte, 1, 0), 0; });
+            reads.emplace_back(byte_of(file.fd()));
             REQUIRE(files.request(&reads.back()) == 0);
         }
         std::thread opener([&] {
@@ -827,7 +817,7 @@ TEST_CASE("deinit() waits for the operations in flight, and for their handle()")
 }
 
 TEST_CASE("a service that ignores handle_stop() is unbound after deinit()") {
-    for (size_t handlers : {0, 1}) {
+    for (size_t handlers : {0u, 1u}) {
         CAPTURE(handlers);
         auto comm = std::make_unique<Communicator>();
         REQUIRE(comm->init(1, handlers) == 0);
@@ -857,8 +847,7 @@ TEST_CASE("a service that is being unbound when deinit() comes is waited for, an
     REQUIRE(comm.io_bind(&leaving) == 0);
     REQUIRE(comm.io_bind(&staying) == 0);
     File file("x");
-    char byte;
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
     world.shut();
     REQUIRE(leaving.request(&read) == 0);
     comm.io_unbind(&leaving);
@@ -891,8 +880,7 @@ TEST_CASE("with a CommEventHandler the callbacks of files go through it") {
     REQUIRE(comm.io_bind(&files) == 0);
     files.on_stop = [&] { comm.io_unbind(&files); };
     File file("x");
-    char byte;
-    Operation read = Operation::reading(file.fd(), &byte, 1, 0);
+    Operation read(byte_of(file.fd()));
     REQUIRE(files.request(&read) == 0);
     CHECK(read.wait().succeeded(1));
     CHECK(handler.scheduled == 1);
@@ -904,7 +892,7 @@ TEST_CASE("with a CommEventHandler the callbacks of files go through it") {
 
 TEST_CASE("under a storm every operation that was accepted is handled once, and the service ends in order") {
     constexpr size_t threads = 4, per_thread = 300;
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         Communicator comm;
         REQUIRE(comm.init(2, handlers) == 0);
@@ -913,16 +901,12 @@ TEST_CASE("under a storm every operation that was accepted is handled once, and 
         files.on_stop = [&] { comm.io_unbind(&files); };
         File file("x");
         std::atomic<size_t> accepted{0}, handled{0}, strange{0};
-        char bytes[threads];
         std::deque<Operation> operations;
         for (size_t i = 0; i < threads * per_thread; i++) {
-            operations.emplace_back([&file, &bytes, i](Operation &self) {
-                if (i % 3 == 0)
-                    self.prep_fdatasync(file.fd());
-                else
-                    self.prep_pread(file.fd(), &bytes[i / per_thread], 0, 0);
-                return 0;
-            });
+            if (i % 3 == 0)
+                operations.emplace_back([&](Operation &self) { return self.prep_fdatasync(file.fd()), 0; });
+            else
+                operations.emplace_back(byte_of(file.fd()));
             operations.back().then = [&] { handled++; };
         }
         Latch half(threads);

@@ -119,7 +119,7 @@ TEST_CASE("a request tells its result in done()") {
 }
 
 TEST_CASE("a request that is sent again from done() has the same connection, its only one") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         Bench bench(handlers);
         LimitedTarget target(bench.echo, 1);
@@ -323,7 +323,7 @@ TEST_CASE("a timer with an impossible duration fails inside dispatch()") {
 }
 
 TEST_CASE("a timer that the scheduler's end interrupts is disrupted, and one behind it refused") {
-    for (size_t handlers : {0, 1}) {
+    for (size_t handlers : {0u, 1u}) {
         CAPTURE(handlers);
         CommScheduler scheduler;
         REQUIRE(scheduler.init(1, handlers) == 0);

@@ -107,9 +107,7 @@ private:
 class BlockedCaller {
 public:
     explicit BlockedCaller(CommSchedObject &object, int wait_timeout = -1)
-        : thread_([this, &object, wait_timeout] {
-              error_ = acquirer_.acquire(object, wait_timeout);
-          }) {}
+        : thread_([this, &object, wait_timeout] { error_ = acquirer_.acquire(object, wait_timeout); }) {}
     ~BlockedCaller() {
         if (thread_.joinable())
             thread_.join();
@@ -846,7 +844,7 @@ TEST_CASE("a request keeps the caller's errno and says which target it uses") {
 }
 
 TEST_CASE("the slot and the connection are free before handle() runs") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         CommScheduler scheduler;
         REQUIRE(scheduler.init(1, handlers) == 0);
@@ -904,7 +902,8 @@ TEST_CASE("handlers that block for a slot do not keep slots from being freed") {
     for (LineCall &call : calls)
         call.wait();
     CHECK(refused == 0);
-    CHECK(std::all_of(calls.begin(), calls.end(), [](auto &call) { return call.state() == CS_STATE_SUCCESS; }));
+    CHECK(
+        std::all_of(calls.begin(), calls.end(), [](auto &call) { return call.state() == CS_STATE_SUCCESS; }));
     CHECK(target.get_cur_load() == 0);
     CHECK(echo.connections.value() <= 2);
 }
@@ -912,7 +911,7 @@ TEST_CASE("handlers that block for a slot do not keep slots from being freed") {
 TEST_CASE("requests from all sides keep to the limit and balance the load") {
     constexpr size_t max = 4;
     constexpr size_t threads = 3, per_thread = 100;
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0u, 2u}) {
         CAPTURE(handlers);
         CommScheduler scheduler;
         REQUIRE(scheduler.init(2, handlers) == 0);
@@ -925,7 +924,8 @@ TEST_CASE("requests from all sides keep to the limit and balance the load") {
         std::deque<LineCall> calls;
         for (size_t i = 0; i < threads * per_thread; i++) {
             calls.emplace_back(std::to_string(i)).then = [&] {
-                if (first.get_cur_load() > max || second.get_cur_load() > max || group.get_cur_load() > 2 * max)
+                if (first.get_cur_load() > max || second.get_cur_load() > max ||
+                    group.get_cur_load() > 2 * max)
                     overloaded = true;
             };
         }
@@ -982,7 +982,8 @@ TEST_CASE("waiters on every loop share the connections of one target") {
     for (LineCall &call : calls)
         call.wait();
     CHECK(refused == 0);
-    CHECK(std::all_of(calls.begin(), calls.end(), [](auto &call) { return call.state() == CS_STATE_SUCCESS; }));
+    CHECK(
+        std::all_of(calls.begin(), calls.end(), [](auto &call) { return call.state() == CS_STATE_SUCCESS; }));
     CHECK(target.get_cur_load() == 0);
     CHECK(echo.connections.value() <= max);
 }

@@ -3,12 +3,11 @@
 
 #include "scripted.h"
 
-#include <fcntl.h>
-
 using namespace scripted;
 using wire::Listener;
 using wire::Peer;
 using wire::Stopwatch;
+using wire::Swamp;
 
 namespace {
 
@@ -20,26 +19,6 @@ const std::string huge = std::string(size_t{8} << 20, 'x') + "\n";
 void pass(int ms) {
     poll(nullptr, 0, ms);
 }
-
-// A port where connecting never ends: its backlog is full.
-class Swamp {
-public:
-    Swamp() : listener_(wire::Address::loopback(), 0) {
-        for (int &fd : fds_) {
-            fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-            (void)connect(fd, listener_.address().get(), listener_.address().size);
-        }
-    }
-    ~Swamp() {
-        for (int fd : fds_)
-            close(fd);
-    }
-    const wire::Address &address() const { return listener_.address(); }
-
-private:
-    Listener listener_;
-    int fds_[4];
-};
 
 // Reads a little now and then, until `over`.
 template <class Condition>

@@ -285,7 +285,6 @@ TEST_CASE("unbind() on a loop that has not yet heard of the bind()") {
     for (int round = 0; round < 20; round++) {
         Running comm(1);
         Lines service, other;
-        REQUIRE(other.start(comm) == 0);
         // A request and a second one are both readable when the loop wakes: the first unbinds, and what that
         // posts runs before the mailbox, where bind()'s news still is.
         other.on_request = [&](Served &session) {
@@ -294,7 +293,9 @@ TEST_CASE("unbind() on a loop that has not yet heard of the bind()") {
             session.out.text = "done";
             comm.reply(&session);
         };
-        Socket one = kept_alive(other.address()), two = kept_alive(other.address());
+        REQUIRE(other.start(comm) == 0);
+        Socket one = Socket::connected(other.address()), two = Socket::connected(other.address());
+        REQUIRE(other.connected.wait(2));
         Signal entered, bound;
         Job block([&] {
             entered.set();

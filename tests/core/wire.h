@@ -252,4 +252,24 @@ private:
     Address address_;
 };
 
+// A port where connecting never ends: its backlog is full.
+class Swamp {
+public:
+    Swamp() : listener_(Address::loopback(), 0) {
+        for (int &fd : fds_) {
+            fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            [[maybe_unused]] int under_way = connect(fd, listener_.address().get(), listener_.address().size);
+        }
+    }
+    ~Swamp() {
+        for (int fd : fds_)
+            ::close(fd);
+    }
+    const Address &address() const { return listener_.address(); }
+
+private:
+    Listener listener_;
+    int fds_[4];
+};
+
 } // namespace wire

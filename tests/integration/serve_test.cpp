@@ -190,7 +190,8 @@ TEST_CASE("a server lets requests in flight be answered when it closes") {
             auto sent = co_await peer.send(*line);
             CHECK(sent);
             auto next = co_await peer.recv();
-            CHECK(!next);
+            CHECK(next.error() == errc::stopping);
+            CHECK(next.error().peer() == peer.peer().to_string());
         };
         server<lines> door(endpoint("127.0.0.1", 0), handler);
         auto where = co_await door.listen();

@@ -17,8 +17,8 @@
 class CommRequest : public SubTask, public CommSession {
 public:
     CommRequest(CommSchedObject *request_object, CommScheduler *request_scheduler)
-        : state(CS_STATE_SUCCESS), error(0), target(nullptr), timeout_reason(TOR_NOT_TIMEOUT), wait_timeout(0),
-          object(request_object), scheduler(request_scheduler) {}
+        : state(CS_STATE_SUCCESS), error(0), target(nullptr), timeout_reason(TOR_NOT_TIMEOUT),
+          wait_timeout(0), object(request_object), scheduler(request_scheduler) {}
 
     CommSchedObject *get_request_object() const { return object; }
     int get_wait_timeout() const { return wait_timeout; }

@@ -50,8 +50,8 @@ class CommSlotWaiter {
 private:
     // The slot is taken in this waiter's name: send a request to `target` or release() it. On the
     // loop that called wait_slot(), or, called elsewhere, on the thread that freed the slot; never
-    // inside wait_slot(). It may destroy the waiter or queue it again. A waiter whose loop has
-    // ended is passed over.
+    // inside wait_slot(). It must not block; it may destroy the waiter or queue it again. A waiter
+    // whose loop has ended is passed over.
     virtual void granted(CommTarget *target) = 0;
 
 public:

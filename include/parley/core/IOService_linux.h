@@ -9,8 +9,8 @@
 #include <sys/uio.h>
 
 #include "CommLoop.h"
-#include "Sync.h"
 #include "list.h"
+#include "Sync.h"
 
 #define IOS_STATE_SUCCESS 0
 #define IOS_STATE_ERROR 1

@@ -206,6 +206,7 @@ private:
     void unlinked() noexcept;
 
     void note_failure(error failure) noexcept;
+    [[nodiscard]] error farewell() const;
     void receiving_ended() noexcept;
     void destroy_spares() noexcept;
     void wake_receiver() noexcept;

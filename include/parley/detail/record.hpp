@@ -56,8 +56,10 @@ enum class ending : std::uint8_t { none, value, exception, stopped };
 
 class record {
 public:
-    // The chain this task is part of. Valid from its start on.
+    // The chain this task is part of, from its start on. For the task itself, on the loop where it is.
     [[nodiscard]] context& chain() const noexcept { return *context_; }
+    // Of the first of a chain: the chain, at home. What its owner uses, wherever the task may be.
+    [[nodiscard]] context& owned_chain() noexcept { return own_; }
     // Who awaits this task; nullptr for the first of a chain.
     [[nodiscard]] record* parent() const noexcept { return is_first_ ? nullptr : place_.below.parent; }
     // Where it is, or was last, in a co_await.
