@@ -1,10 +1,13 @@
-# parley_test(NAME core SOURCES a.cpp b.cpp [LIBS lib...] [TIMEOUT seconds] [SERIAL] [DEFINITIONS d...] [DEPENDS target...])
+# parley_test(NAME core SOURCES a.cpp b.cpp [LIBS lib...] [TIMEOUT seconds] [SERIAL] [QUICK] [DEFINITIONS d...]
+#             [DEPENDS target...])
 #
 # One doctest executable per room, test_<NAME>, with each of its TEST_CASEs registered in CTest under
 # "<NAME>: <the test's sentence>", in a process and with a time limit of its own. SERIAL: they measure time or use the
-# whole machine, and run while no other test does. DEPENDS: programs that the tests start.
+# whole machine, and run while no other test does. QUICK: the room's own code is compiled with -O1 also where the rest is
+# with -O2, for the sake of CI's time; not for rooms whose templates are what is tested. DEPENDS: programs that the tests
+# start.
 function(parley_test)
-    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
+    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL;QUICK" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
     if(NOT arg_SOURCES)
         message(STATUS "tests/${arg_NAME}: no sources yet")
         return()
@@ -19,6 +22,9 @@ function(parley_test)
     target_link_libraries(${target} PRIVATE parley_doctest_main ${arg_LIBS})
     target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/tests")
     target_compile_definitions(${target} PRIVATE ${arg_DEFINITIONS})
+    if(arg_QUICK)
+        target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+    endif()
     if(arg_DEPENDS)
         add_dependencies(${target} ${arg_DEPENDS})
     endif()

@@ -158,7 +158,7 @@ int CommMachine::bind(Communicator *communicator, CommService *service, CommLoop
     binding->listening.store(n, std::memory_order_relaxed);
     binding->per_loop = homes.get();
     // bind() holds the service once, each loop until its listener stands once more.
-    service->ref.store(1 + static_cast<int>(n), std::memory_order_relaxed);
+    service->ref.fetch_add(1 + static_cast<int>(n), std::memory_order_relaxed); // incref() may have been before
     service->binding = binding.release();
     homes.release();
     sockets.keep = true;
@@ -261,6 +261,8 @@ void CommMachine::service_decref(CommService *service) {
     if (service->ref.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
     CommBinding *binding = service->binding;
+    if (binding == nullptr)
+        return; // incref() and decref() of a service that is not bound
     CommCore *core = binding->core;
     binding->unbound_node.run = [](CommNode *node) {
         CommBinding *self = PARLEY_OWNER(node, CommBinding, unbound_node);

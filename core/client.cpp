@@ -170,13 +170,20 @@ void CommMachine::lend_idle(CommNode *node) {
     auto *borrower = static_cast<Loop *>(session->home);
     CommPool *pool = session->target->pool.load(std::memory_order_acquire);
     CommPool::PerLoop &mine = pool->per_loop[session->pending_error];
-    if (list_empty(&mine.idle)) {
+    Entry *entry = nullptr; // the newest; one that this loop still has to visit stays
+    struct list_head *position;
+    list_for_each(position, &mine.idle) {
+        entry = PARLEY_OWNER(position, Entry, list);
+        if (!entry->scheduled)
+            break;
+        entry = nullptr;
+    }
+    if (entry == nullptr) {
         session->node.run = posted_request;
         if (!borrower->post_remote(&session->node))
             finish_client(mine.loop, session, CS_STATE_STOPPED, 0, CC_STOP);
         return;
     }
-    Entry *entry = PARLEY_OWNER(mine.idle.next, Entry, list);
     list_del(&entry->list);
     INIT_LIST_HEAD(&entry->list);
     mine.count.store(mine.count.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
@@ -189,7 +196,7 @@ void CommMachine::lend_idle(CommNode *node) {
     borrower->retain();
     borrower->connection_count.fetch_add(1, std::memory_order_relaxed);
     entry->target = session->target;
-    bind_session(entry, session);
+    entry->session = session; // bound on its own loop, where cancel() looks
     entry->node.run = adopt_idle;
     if (!borrower->post_remote(&entry->node)) {
         entry->session = nullptr;
@@ -207,12 +214,17 @@ void CommMachine::adopt_idle(CommNode *node) {
         entry->session = nullptr;
         discard(entry);
         finish_client(loop, session, CS_STATE_STOPPED, 0, CC_STOP);
+    } else if (ticket_cancelled(session)) {
+        entry->session = nullptr;
+        discard(entry);
+        finish_client(loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
     } else if (int error = enter_loop(entry)) {
         entry->session = nullptr;
         discard(entry);
         finish_client(loop, session, CS_STATE_ERROR, error, CC_NONE);
     } else {
         Loop::count(loop->tally.reuse_hits);
+        bind_session(entry, session);
         entry->state = CONN_STATE_RECEIVING;
         send_request(entry);
     }

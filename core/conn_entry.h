@@ -147,6 +147,7 @@ struct CommConnEntry : parley::core::Source {
     bool got_bytes = false;     // of the message in flight
     bool greeted = false;       // service: a whole message came
     bool unbound = false;       // close when what is in flight is done
+    bool dropped = false;       // service: close when the outbox is empty
     bool renewed = false;       // renew() was called in this append()
     bool timed = false;         // service: the total time of this message runs
     bool bulky = false;         // the last message took large pieces into memory of its own

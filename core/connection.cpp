@@ -126,6 +126,8 @@ void CommMachine::drive(Entry *entry) {
         } else if (entry->outbox != nullptr && entry->writable &&
                    !(entry->broken && entry->readable && entry->service == nullptr)) {
             flush(entry); // of a broken client connection the answer is read first
+            if (entry->dropped && entry->outbox == nullptr)
+                close_dropped(entry);
             again = true;
         } else if ((entry->readable || entry->leftover != nullptr || (entry->eof && entry->turn_count == 0)) &&
                    may_receive(entry)) {
@@ -175,7 +177,7 @@ void CommMachine::doom(Entry *entry, int error, int cause) {
     if (entry->sockfd < 0 || entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
         return;
     leave_kept(entry);
-    entry->state = CONN_STATE_ERROR;
+    entry->state = error != 0 ? CONN_STATE_ERROR : CONN_STATE_CLOSING; // orderly, if nothing went wrong
     entry->error = error;
     entry->cause = static_cast<int8_t>(cause);
     schedule(entry);

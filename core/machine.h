@@ -136,7 +136,7 @@ public:
             return false;
         if (entry->service == nullptr)
             return entry->state != CONN_STATE_CONNECTING;
-        if (entry->unbound && !entry->got_bytes)
+        if (entry->dropped || (entry->unbound && !entry->got_bytes))
             return false; // what has begun is finished, nothing begins
         return entry->turn_count < part_of(entry)->max_turns && !entry->handshaking;
     }
@@ -189,6 +189,7 @@ public:
     static void service_message(Entry *entry);
     static int reply(CommSession *session, CommTurn *turn);
     static void posted_reply(CommNode *node);
+    static void reply_given(Entry *entry, CommTurn *turn);
     static void write_reply(Entry *entry, CommTurn *turn);
     static void turn_written(Entry *entry, CommTurn *turn);
     static void turn_over(Entry *entry, CommTurn *turn);
@@ -196,6 +197,7 @@ public:
     static void service_failed(Entry *entry, int state, int error, int cause);
     static void turn_dropped(CommTurn *turn); // shutdown() or ~CommSession() took it from AWAITING
     static void posted_drop(CommNode *node);
+    static void close_dropped(Entry *entry);
     static void leave_kept(Entry *entry);
     static void enter_kept(Entry *entry);
 

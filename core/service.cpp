@@ -184,10 +184,17 @@ int CommMachine::reply(CommSession *session, CommTurn *turn) {
     }
     if (entry->datagram)
         return reply_datagram(session, turn);
-    turn->ready = true;
-    if (entry->turns == turn)
-        next_reply(entry);
+    reply_given(entry, turn);
     return 0;
+}
+
+// A cancel() that found it on its way here left it to us.
+void CommMachine::reply_given(Entry *entry, CommTurn *turn) {
+    turn->ready = true;
+    if (ticket_cancelled(turn->session))
+        doom(entry, ECANCELED, CC_CANCEL);
+    else if (entry->turns == turn)
+        next_reply(entry);
 }
 
 void CommMachine::posted_reply(CommNode *node) {
@@ -216,9 +223,7 @@ void CommMachine::posted_reply(CommNode *node) {
         }
         return;
     }
-    turn->ready = true;
-    if (entry->turns == turn)
-        next_reply(entry);
+    reply_given(entry, turn);
 }
 
 // Sends the oldest replies as long as they are given and the socket takes them.
@@ -396,15 +401,22 @@ void CommMachine::turn_dropped(CommTurn *turn) {
 void CommMachine::posted_drop(CommNode *node) {
     CommTurn *turn = PARLEY_OWNER(node, CommTurn, node);
     Entry *entry = turn->entry;
-    if (entry->datagram) {
+    if (entry->datagram)
         datagram_over(entry);
-    } else if (entry->sockfd >= 0 && entry->state != CONN_STATE_CLOSING && entry->state != CONN_STATE_ERROR) {
-        entry->state = CONN_STATE_CLOSING;
-        entry->error = ECANCELED;
-        entry->cause = CC_CANCEL;
-        schedule(entry);
-    }
+    else if (entry->outbox != nullptr)
+        entry->dropped = true; // what was pushed, or replied before, goes out first
+    else
+        close_dropped(entry);
     unpin(entry);
+}
+
+void CommMachine::close_dropped(Entry *entry) {
+    if (entry->sockfd < 0 || entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
+        return;
+    entry->state = CONN_STATE_CLOSING;
+    entry->error = ECANCELED;
+    entry->cause = CC_CANCEL;
+    schedule(entry);
 }
 
 void CommMachine::enter_kept(Entry *entry) {

@@ -203,8 +203,10 @@ void CommMachine::cancel_session(CommSession *session) {
             return;
         int expected = TURN_AWAITING;
         if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
-            pin(entry);
-            posted_drop(&turn->node);
+            if (entry->datagram)
+                datagram_over(entry);
+            else
+                close_dropped(entry);
             return;
         }
         if (expected == TURN_RECEIVING || turn->ready)

@@ -30,6 +30,7 @@ struct TlsState {
     size_t in_size = 0;
     char *stash = nullptr;        // ... in here, or in the loop's buffer
     size_t pending_write = 0;     // a write that must be repeated with as many bytes
+    int failure = 0;              // what a failed call meant; OpenSSL says it only once
     unsigned long error = 0;
     long verify = X509_V_OK;
 };
@@ -121,9 +122,8 @@ int explain(TlsState *tls, int reason, int saved_errno) {
     tls->failed = true;
     tls->error = ERR_peek_error();
     tls->verify = SSL_get_verify_result(tls->ssl);
-    if (reason == SSL_ERROR_SYSCALL)
-        return saved_errno > 0 ? saved_errno : ECONNRESET;
-    return -reason;
+    tls->failure = reason != SSL_ERROR_SYSCALL ? -reason : saved_errno > 0 ? saved_errno : ECONNRESET;
+    return tls->failure;
 }
 
 } // namespace
@@ -203,7 +203,7 @@ ssize_t CommMachine::tls_read(Entry *entry, char *buffer, size_t size) {
     TlsState *tls = entry->tls;
     size_t got = 0;
     tls->starved = false;
-    while (got < size) {
+    while (got < size && !tls->failed) {
         size_t n = 0;
         ERR_clear_error();
         errno = 0;
@@ -223,24 +223,24 @@ ssize_t CommMachine::tls_read(Entry *entry, char *buffer, size_t size) {
             errno = EAGAIN;
             return -1;
         }
-        if (reason == SSL_ERROR_ZERO_RETURN)
-            tls->closed = true;
+        if (reason != SSL_ERROR_ZERO_RETURN) {
+            explain(tls, reason, saved);
+            break;
+        }
+        tls->closed = true;
         if (got > 0)
-            return static_cast<ssize_t>(got); // the next call says it again
-        if (reason == SSL_ERROR_ZERO_RETURN) {
-            if (entry->hangup && entry->service != nullptr)
-                entry->broken = true; // close_notify and FIN: nobody is there
-            return 0;
-        }
-        if (tls->truncated) {
-            tls->failed = true;
-            tls->error = ERR_peek_error();
-            return 0;
-        }
-        errno = explain(tls, reason, saved);
-        return -1;
+            break; // the next call says it again
+        if (entry->hangup && entry->service != nullptr)
+            entry->broken = true; // close_notify and FIN: nobody is there
+        return 0;
     }
-    return static_cast<ssize_t>(got);
+    // What came before a failure is good; the next call tells of it.
+    if (got > 0 || size == 0)
+        return static_cast<ssize_t>(got);
+    if (tls->truncated)
+        return 0;
+    errno = tls->failure;
+    return -1;
 }
 
 ssize_t CommMachine::tls_write(Entry *entry, struct iovec *iov, int count) {
@@ -342,7 +342,10 @@ void CommMachine::tls_remember(Entry *entry) {
     SSL_SESSION *session = SSL_get1_session(entry->tls->ssl);
     if (session == nullptr)
         return;
-    if (SSL_SESSION_is_resumable(session)) {
+    // OpenSSL notes the name itself only when the server confirms it, which most do not.
+    const char *name = SSL_get_servername(entry->tls->ssl, TLSEXT_NAMETYPE_host_name);
+    bool named = same(SSL_SESSION_get0_hostname(session), name) || SSL_SESSION_set1_hostname(session, name) == 1;
+    if (named && SSL_SESSION_is_resumable(session)) {
         SSL_SESSION *&place = entry->pool->per_loop[entry->loop->index()].tls_session;
         std::swap(place, session);
     }

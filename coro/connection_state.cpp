@@ -42,7 +42,6 @@ int turn::keep_alive_timeout() {
 }
 
 void turn::handle(int state, int error) {
-    const hold keep(owner_);
     if (state == CS_STATE_TOREPLY)
         owner_.request_arrived(*this);
     else if (state == CS_STATE_SUCCESS)
@@ -52,7 +51,6 @@ void turn::handle(int state, int error) {
 }
 
 void turn::handle_peer_closed() {
-    const hold keep(owner_);
     owner_.peer_closed(*this);
 }
 
@@ -95,8 +93,12 @@ CommConnection* connection_state::make_link(int fd) noexcept {
 }
 
 void connection_state::abandon() noexcept {
-    if (!is_closed() && CommLoop::current() != &home_ && home_.post(this) == 0)
+    if (!is_here()) {
+        // Where nothing is left to close, the loop may be gone as well.
+        if (is_closed() || home_.post(this) != 0)
+            release();
         return;
+    }
     if (context* task = std::exchange(receiver_, nullptr)) {
         receiving_ = false;
         task->complete_stopped();
@@ -125,11 +127,11 @@ void connection_state::begin_close() noexcept {
 
 // The descriptor is closed and no session is left.
 void connection_state::unlinked() noexcept {
-    linked_.store(false, sync::memory_order_release);
     note_failure(farewell());
     receiving_ended();
     while (close_wait* one = closers_.pop_front())
         one->task_->complete();
+    linked_.store(false, sync::memory_order_release); // last: from here on another thread may take it as gone
 }
 
 // Turns ----------------------------------------------------------------------------------------------------------------
@@ -169,7 +171,7 @@ void connection_state::request_arrived(turn& t) noexcept {
     t.bound_ = false;
     t.phase_ = turn::phase::ready;
     if (closing_)
-        destroy(t);
+        destroy_last(t);
     else
         wake_receiver();
 }
@@ -181,18 +183,20 @@ void connection_state::answered(turn& t) noexcept {
     t.phase_ = turn::phase::spare;
     const bool cancelled = std::exchange(t.cancelled_, false);
     if (no_more_ || closing_)
-        destroy(t);
+        destroy_last(t);
     if (task)
         cancelled ? task->complete_stopped() : task->complete();
 }
 
 void connection_state::turn_failed(turn& t, int state, int error_number) noexcept {
+    const hold keep(*this);
     const bool was_sending = t.phase_ == turn::phase::sending;
+    const bool is_first = !ending_ || clean_end_;
     const context* waiting = was_sending ? t.sender_ : receiver_;
     note_failure(session_error(t, state, error_number, was_sending ? stage::send : stage::receive, resource(),
                                waiting ? since(*waiting) : std::chrono::nanoseconds()));
     if (!was_sending)
-        clean_end_ = ending_ && state == CS_STATE_ERROR && error_number == 0 && t.get_cause() == CC_EOF;
+        clean_end_ = is_first && state == CS_STATE_ERROR && error_number == 0 && t.get_cause() == CC_EOF;
 
     context* task = std::exchange(t.sender_, nullptr);
     const bool cancelled = t.cancelled_;
@@ -206,6 +210,7 @@ void connection_state::turn_failed(turn& t, int state, int error_number) noexcep
 
 // A turn that awaits its answer will not get it to the peer any more; send() says so.
 void connection_state::peer_closed(turn&) noexcept {
+    const hold keep(*this);
     note_failure(error(system_error_code(ECONNRESET), stage::send, resource()));
     receiving_ended();
 }
@@ -229,6 +234,12 @@ void connection_state::receiving_ended() noexcept {
     no_more_ = true;
     destroy_spares();
     wake_receiver();
+}
+
+// With the last session may go the connection, and with that this state.
+void connection_state::destroy_last(turn& t) noexcept {
+    const hold keep(*this);
+    destroy(t);
 }
 
 void connection_state::destroy_spares() noexcept {

@@ -150,9 +150,13 @@ void door::begin_close(int deadline_ms) noexcept {
 }
 
 void door::abandon() noexcept {
-    const bool quiet = state() == phase::closed || state() == phase::failed; // the loop may be gone
-    if (!quiet && !is_here() && home_->core().post(&abandon_node_) == 0)
+    if (!is_here()) {
+        // Where nothing is left to close, the loop may be gone as well.
+        const bool quiet = state() == phase::closed || state() == phase::failed;
+        if (quiet || home_->core().post(&abandon_node_) != 0)
+            release();
         return;
+    }
     while (door_wait* one = opening.pop_front())
         one->task_->complete_stopped();
     abandoned();

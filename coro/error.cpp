@@ -152,6 +152,12 @@ const char* to_string(stage where) noexcept {
     return index < stage_names.size() ? stage_names[index] : "";
 }
 
+error::error(const error&) noexcept = default;
+error::error(error&&) noexcept = default;
+error& error::operator=(const error&) noexcept = default;
+error& error::operator=(error&&) noexcept = default;
+error::~error() = default;
+
 std::string to_string(const error& e) {
     std::string text = e.message();
     const char* separator = ": ";

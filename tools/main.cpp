@@ -2,13 +2,12 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <exception>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <parley/config.hpp>
@@ -75,6 +74,12 @@ void hold_standard_descriptors() {
         close(fd);
 }
 
+// Whoever read standard output has had enough of it, as `head` does.
+bool is_reader_gone() {
+    struct pollfd output = {STDOUT_FILENO, 0, 0};
+    return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -88,9 +93,9 @@ int main(int argc, char **argv) {
         std::fprintf(stderr, "parley: %s\n", e.what());
         status = failed;
     }
-    errno = 0;
-    if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && errno != EPIPE && errno != 0) {
-        std::fprintf(stderr, "parley: the output could not be written: %s\n", std::strerror(errno));
+    std::fflush(stdout);
+    if (std::ferror(stdout) != 0 && !is_reader_gone()) {
+        std::fputs("parley: the output could not be written\n", stderr);
         return status == done ? failed : status;
     }
     return status;

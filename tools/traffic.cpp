@@ -9,10 +9,21 @@ using std::chrono::steady_clock;
 
 namespace {
 
-// From 1 byte to the largest; mostly small, but half of all bytes travel in messages of more than half a MiB.
+// From 1 byte to the largest: many small ones, some of more than 16 KiB, a few of more than 128 KiB. Each
+// order of magnitude is as likely as the next within its band.
 std::size_t mixed_size(random_numbers &numbers) {
-    const double part = numbers.next_part();
-    return static_cast<std::size_t>(std::pow(static_cast<double>(traffic::largest), part * part));
+    struct band {
+        double share;    // of the messages, with the bands before it
+        double from, to; // powers of two
+    };
+    constexpr band bands[] = {{0.90, 0, 14}, {0.99, 14, 17}, {1.00, 17, 20}};
+    static_assert(traffic::largest == std::size_t{1} << 20);
+    const double dice = numbers.next_part();
+    const band *chosen = bands;
+    while (dice >= chosen->share)
+        chosen++;
+    return static_cast<std::size_t>(
+        std::exp2(chosen->from + (chosen->to - chosen->from) * numbers.next_part()));
 }
 
 // Runs make(loop, index) on every loop of the runtime, and ends when all of them have.

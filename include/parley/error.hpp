@@ -85,6 +85,13 @@ public:
     // No error at all: code() is zero. Of use as a place to assign to.
     error() noexcept = default;
 
+    // In error.cpp: they are rarely run, and would otherwise stand in every function that passes a result on.
+    error(const error&) noexcept;
+    error(error&&) noexcept;
+    error& operator=(const error&) noexcept;
+    error& operator=(error&&) noexcept;
+    ~error();
+
     // `peer` is an endpoint as text ("127.0.0.1:7000"), `elapsed` the time the operation took until it failed.
     error(std::error_code code, parley::stage where = parley::stage::none, std::string_view peer = {},
           std::chrono::nanoseconds elapsed = {}, std::string_view detail = {})

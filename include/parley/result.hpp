@@ -304,13 +304,39 @@ public:
     template <class U>
     using rebind = result<U>;
 
-    result() noexcept = default;
+    result() noexcept : none_() {}
     result(const unexpected& e) noexcept : error_(e.error()), has_value_(false) {}
     result(unexpected&& e) noexcept : error_(std::move(e).error()), has_value_(false) {}
-    explicit result(std::in_place_t) noexcept {}
+    explicit result(std::in_place_t) noexcept : none_() {}
     template <class... Args>
         requires std::constructible_from<parley::error, Args...>
     explicit result(unexpect_t, Args&&... args) : error_(std::forward<Args>(args)...), has_value_(false) {}
+
+    result(const result& other) noexcept : none_() {
+        if (!other.has_value_)
+            set_error(other.error_);
+    }
+    result(result&& other) noexcept : none_() {
+        if (!other.has_value_)
+            set_error(std::move(other.error_));
+    }
+    result& operator=(const result& other) noexcept {
+        if (this != &other) {
+            emplace();
+            if (!other.has_value_)
+                set_error(other.error_);
+        }
+        return *this;
+    }
+    result& operator=(result&& other) noexcept {
+        if (this != &other) {
+            emplace();
+            if (!other.has_value_)
+                set_error(std::move(other.error_));
+        }
+        return *this;
+    }
+    ~result() { emplace(); }
 
     [[nodiscard]] bool has_value() const noexcept { return has_value_; }
     explicit operator bool() const noexcept { return has_value_; }
@@ -326,7 +352,9 @@ public:
     [[nodiscard]] parley::error&& error() && noexcept { return assert(!has_value_), std::move(error_); }
 
     void emplace() noexcept {
-        error_ = {};
+        if (has_value_)
+            return;
+        std::destroy_at(std::addressof(error_));
         has_value_ = true;
     }
 
@@ -368,7 +396,16 @@ public:
     }
 
 private:
-    parley::error error_;
+    template <class E>
+    void set_error(E&& e) noexcept {
+        std::construct_at(std::addressof(error_), std::forward<E>(e));
+        has_value_ = false;
+    }
+
+    union {
+        char none_;
+        parley::error error_;
+    };
     bool has_value_ = true;
 };
 

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,6 +94,26 @@ private:
     Communicator &comm_;
 };
 
+// What an operation came to.
+struct Outcome {
+    int state = -1;
+    int error = -1;
+    long result = -1;
+
+    bool operator==(const Outcome &) const = default;
+    friend std::ostream &operator<<(std::ostream &out, const Outcome &self) {
+        return out << "state " << self.state << ", error " << self.error << ", result " << self.result;
+    }
+};
+
+Outcome success(long result) {
+    return {IOS_STATE_SUCCESS, 0, result};
+}
+
+Outcome failure(int error) {
+    return {IOS_STATE_ERROR, error, -error};
+}
+
 // An operation given by a function, which calls one of prep_*() and returns what prepare() shall.
 class Operation : public IOSession {
 public:
@@ -113,24 +134,18 @@ public:
     bool in_place = false;
     std::function<void()> then; // the last inside handle()
 
-    const Operation &wait() {
+    const Outcome &wait() {
         done_.wait();
-        return *this;
+        return outcome_;
     }
     bool is_done() const { return done_.is_open(); }
-    bool is(int state, int error, long result) const {
-        return state_ == state && error_ == error && result_ == result;
-    }
-    bool succeeded(long result) const { return is(IOS_STATE_SUCCESS, 0, result); }
     CommLoop *loop() const { return loop_; }
 
 private:
     int prepare() override { return prepare_(*this); }
     bool handle_in_place() override { return in_place; }
     void handle(int state, int error) override {
-        state_ = state;
-        error_ = error;
-        result_ = get_res();
+        outcome_ = {state, error, get_res()};
         loop_ = CommLoop::current();
         if (then)
             then();
@@ -138,9 +153,7 @@ private:
     }
 
     std::function<int(Operation &)> prepare_;
-    int state_ = -1;
-    int error_ = -1;
-    long result_ = -1;
+    Outcome outcome_;
     CommLoop *loop_ = nullptr;
     Event done_;
 };
@@ -222,12 +235,12 @@ TEST_CASE("what is written is read back") {
     char hello[] = "hello, world";
     Operation write([&](Operation &self) { return self.prep_pwrite(file.fd(), hello, 12, 3), 0; });
     REQUIRE(service.files.request(&write) == 0);
-    CHECK(write.wait().succeeded(12));
+    CHECK(write.wait() == success(12));
 
     char buffer[12] = {};
     Operation read = Operation::reading(file.fd(), buffer, 12, 3);
     REQUIRE(service.files.request(&read) == 0);
-    CHECK(read.wait().succeeded(12));
+    CHECK(read.wait() == success(12));
     CHECK(std::string(buffer, 12) == "hello, world");
 }
 
@@ -240,14 +253,14 @@ TEST_CASE("vectors are filled and emptied in order") {
     struct iovec out[] = {{a, 2}, {b, 0}, {b, 3}};
     Operation write([&](Operation &self) { return self.prep_pwritev(file.fd(), out, 3, 0), 0; });
     REQUIRE(service.files.request(&write) == 0);
-    CHECK(write.wait().succeeded(5));
+    CHECK(write.wait() == success(5));
     CHECK(file.content() == "abcde");
 
     char first[1], second[4];
     struct iovec in[] = {{first, 1}, {second, 4}};
     Operation read([&](Operation &self) { return self.prep_preadv(file.fd(), in, 2, 0), 0; });
     REQUIRE(service.files.request(&read) == 0);
-    CHECK(read.wait().succeeded(5));
+    CHECK(read.wait() == success(5));
     CHECK(std::string(first, 1) + std::string(second, 4) == "abcde");
 }
 
@@ -266,9 +279,9 @@ TEST_CASE("files are synchronised to their device") {
     Operation data([&](Operation &self) { return self.prep_fdatasync(file.fd()), 0; });
 
     REQUIRE(service.files.request(&all) == 0);
-    CHECK(all.wait().succeeded(0));
+    CHECK(all.wait() == success(0));
     REQUIRE(service.files.request(&data) == 0);
-    CHECK(data.wait().succeeded(0));
+    CHECK(data.wait() == success(0));
     CHECK(world.fsyncs == 1);
     CHECK(world.fdatasyncs == 1);
 }
@@ -285,10 +298,10 @@ TEST_CASE("a read at the end of the file is short, and behind it empty") {
 
     for (Operation *operation : {&across, &behind, &nothing})
         REQUIRE(service.files.request(operation) == 0);
-    CHECK(across.wait().succeeded(6));
+    CHECK(across.wait() == success(6));
     CHECK(std::string(buffer, 6) == "456789");
-    CHECK(behind.wait().succeeded(0));
-    CHECK(nothing.wait().succeeded(0));
+    CHECK(behind.wait() == success(0));
+    CHECK(nothing.wait() == success(0));
 }
 
 TEST_CASE("what the kernel refuses comes by handle(), with the errno as result too") {
@@ -305,10 +318,10 @@ TEST_CASE("what the kernel refuses comes by handle(), with the errno as result t
 
     for (Operation *operation : {&no_file, &no_offset, &no_count, &no_sync})
         REQUIRE(service.files.request(operation) == 0);
-    CHECK(no_file.wait().is(IOS_STATE_ERROR, EBADF, -EBADF));
-    CHECK(no_offset.wait().is(IOS_STATE_ERROR, EINVAL, -EINVAL));
-    CHECK(no_count.wait().is(IOS_STATE_ERROR, EINVAL, -EINVAL));
-    CHECK(no_sync.wait().is(IOS_STATE_ERROR, EBADF, -EBADF));
+    CHECK(no_file.wait() == failure(EBADF));
+    CHECK(no_offset.wait() == failure(EINVAL));
+    CHECK(no_count.wait() == failure(EINVAL));
+    CHECK(no_sync.wait() == failure(EBADF));
 }
 
 TEST_CASE("prepare() may refuse the request") {
@@ -330,7 +343,7 @@ TEST_CASE("prepare() may refuse the request") {
     File file("x");
     Operation read(byte_of(file.fd()));
     CHECK(service.files.request(&read) == 0); // they took no place
-    CHECK(read.wait().succeeded(1));
+    CHECK(read.wait() == success(1));
 }
 
 TEST_CASE("a service is initialised with a positive number of events, once") {
@@ -385,7 +398,7 @@ TEST_CASE("a service that was unbound can be bound again, and used") {
         REQUIRE(comm.io_bind(&files) == 0);
         Operation read(byte_of(file.fd()));
         REQUIRE(files.request(&read) == 0);
-        CHECK(read.wait().succeeded(1));
+        CHECK(read.wait() == success(1));
         Event unbound;
         files.on_unbound = [&] { unbound.set(); };
         comm.io_unbind(&files);
@@ -438,7 +451,8 @@ TEST_CASE("an operation is never handled inside its request, and completes on th
             inside = read.is_done();
         });
         CHECK_FALSE(inside);
-        CHECK(read.wait().loop() == comm.loop(i));
+        read.wait();
+        CHECK(read.loop() == comm.loop(i));
     }
 }
 
@@ -454,11 +468,11 @@ TEST_CASE("operations complete on handler threads, except those that say otherwi
     in_place.in_place = true;
 
     REQUIRE(service.files.request(&read) == 0);
-    CHECK(read.wait().succeeded(1));
+    CHECK(read.wait() == success(1));
     CHECK(on_handler == 1);
     CHECK(read.loop() == nullptr);
     REQUIRE(service.files.request(&in_place) == 0);
-    CHECK(in_place.wait().succeeded(1));
+    CHECK(in_place.wait() == success(1));
     CHECK(in_place.loop() == comm.loop(0));
 }
 
@@ -480,7 +494,7 @@ TEST_CASE("no more operations are in flight than the service has events") {
     first.wait();
     second.wait();
     CHECK(service.files.request(&third) == 0);
-    CHECK(third.wait().succeeded(1));
+    CHECK(third.wait() == success(1));
 }
 
 TEST_CASE("the place of an operation is free when handle() runs") {
@@ -498,7 +512,7 @@ TEST_CASE("the place of an operation is free when handle() runs") {
         REQUIRE(service.files.request(&first) == 0);
         first.wait();
         REQUIRE(result == 0);
-        CHECK(second.wait().succeeded(1));
+        CHECK(second.wait() == success(1));
         CHECK(first.byte == 'x');
         CHECK(second.byte == 'y');
     }
@@ -544,9 +558,9 @@ TEST_CASE("large reads and writes are whole") {
     Operation read = Operation::reading(file.fd(), copy.data(), copy.size(), 0);
 
     REQUIRE(service.files.request(&write) == 0);
-    CHECK(write.wait().succeeded(3'000'001));
+    CHECK(write.wait() == success(3'000'001));
     REQUIRE(service.files.request(&read) == 0);
-    CHECK(read.wait().succeeded(3'000'001));
+    CHECK(read.wait() == success(3'000'001));
     CHECK(copy == data);
 }
 
@@ -564,13 +578,13 @@ TEST_CASE("what is not cached is fetched by a thread of the service") {
     Operation no_file = Operation::reading(-1, buffer, 8, 0);
 
     REQUIRE(service.files.request(&read) == 0);
-    CHECK(read.wait().succeeded(8));
+    CHECK(read.wait() == success(8));
     CHECK(std::string(buffer) == "23456789");
     REQUIRE(service.files.request(&write) == 0);
-    CHECK(write.wait().succeeded(3));
+    CHECK(write.wait() == success(3));
     CHECK(file.content() == "0123456789abc");
     REQUIRE(service.files.request(&no_file) == 0);
-    CHECK(no_file.wait().is(IOS_STATE_ERROR, EBADF, -EBADF));
+    CHECK(no_file.wait() == failure(EBADF));
 }
 
 TEST_CASE("a loop goes on while an operation waits for the device") {
@@ -588,7 +602,7 @@ TEST_CASE("a loop goes on while an operation waits for the device") {
     run_on(comm.loop(0), [] {});
     CHECK_FALSE(read.is_done());
     world.open_gate();
-    CHECK(read.wait().succeeded(1));
+    CHECK(read.wait() == success(1));
 }
 
 TEST_CASE("what is cached in part is completed, wherever the border lies") {
@@ -632,7 +646,7 @@ TEST_CASE("what is cached in part is completed, wherever the border lies") {
             return self.prep_preadv(file.fd(), vectors.data(), static_cast<int>(vectors.size()), 0), 0;
         });
         REQUIRE(service.files.request(&read) == 0);
-        CHECK(read.wait().succeeded(80));
+        CHECK(read.wait() == success(80));
         CHECK(copy.substr(0, 80) == data);
     }
 }
@@ -661,7 +675,7 @@ TEST_CASE("at most four threads wait for the device, and take the operations in 
 
     world.open_gate();
     for (Operation &read : reads)
-        CHECK(read.wait().succeeded(1));
+        CHECK(read.wait() == success(1));
     std::vector<off_t> offsets = world.offsets();
     CHECK(std::is_permutation(offsets.begin(), offsets.end(), expected.begin(), expected.end()));
     CHECK(std::equal(offsets.begin(), offsets.begin() + 5, expected.begin()));
@@ -692,8 +706,8 @@ TEST_CASE("without a single thread for it, an operation that has to wait is refu
     world.none = true;
     CHECK(service.files.request(&second) == 0); // one thread serves them all
     world.open_gate();
-    CHECK(first.wait().succeeded(1));
-    CHECK(second.wait().succeeded(1));
+    CHECK(first.wait() == success(1));
+    CHECK(second.wait() == success(1));
 }
 
 TEST_CASE("a service is unbound when the last operation was handled") {
@@ -724,7 +738,7 @@ TEST_CASE("a service is unbound when the last operation was handled") {
         CHECK(handled_before == 10);
         CHECK(files.unbounds == 1);
         for (Operation &read : reads)
-            CHECK(read.wait().succeeded(1));
+            CHECK(read.wait() == success(1));
     }
 }
 
@@ -754,7 +768,7 @@ TEST_CASE("a service may be deinitialised, and deleted, in handle_unbound()") {
         read.then = [&] { comm.io_unbind(service); };
         REQUIRE(service->request(&read) == 0);
         gone.wait();
-        CHECK(read.wait().succeeded(1));
+        CHECK(read.wait() == success(1));
     }
 }
 
@@ -810,7 +824,7 @@ TEST_CASE("deinit() waits for the operations in flight, and for their handle()")
         CHECK(files.unbounds == 1);
         for (Operation &read : reads) {
             CHECK(read.is_done());
-            CHECK(read.succeeded(1));
+            CHECK(read.wait() == success(1));
         }
         opener.join();
     }
@@ -882,7 +896,7 @@ TEST_CASE("with a CommEventHandler the callbacks of files go through it") {
     File file("x");
     Operation read(byte_of(file.fd()));
     REQUIRE(files.request(&read) == 0);
-    CHECK(read.wait().succeeded(1));
+    CHECK(read.wait() == success(1));
     CHECK(handler.scheduled == 1);
 
     comm.deinit();

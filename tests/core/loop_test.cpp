@@ -102,14 +102,14 @@ TEST_CASE("post to a loop that has ended is refused with ESHUTDOWN and the node 
 }
 
 TEST_CASE("every post that was accepted while the loop ended has run") {
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < 25; round++) {
         Running comm;
         struct Item : CommNode {
             std::atomic<int> *ran;
         };
         std::atomic<int> ran{0};
         int accepted = 0;
-        std::vector<Item> items(50000);
+        std::vector<Item> items(20000);
         Signal going;
         std::thread poster([&] {
             for (auto &item : items) {

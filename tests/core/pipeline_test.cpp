@@ -74,25 +74,25 @@ TEST_CASE("pipelined requests are answered when handlers reply, or another threa
     }
     SUBCASE("another thread, beside handlers") { handlers = 2; }
     SUBCASE("another thread") {}
-    int width = 1;
-    SUBCASE("one at a time") { width = 1; }
-    SUBCASE("three at a time") { width = 3; }
-    Net net(1, handlers);
-    Service service(net.comm);
-    service.pipeline = width;
-    if (!inline_reply)
-        service.at_request = service.hold();
-    service.start();
-    Peer peer(service.address());
-    constexpr int n = 30;
-    peer.send(numbered(0, n));
-    for (int i = 0; i < n && !inline_reply; i++) {
-        Served *session = service.requests.take();
-        CHECK(session->reply(session->asked()) == 0);
+    for (int width : {1, 3}) {
+        CAPTURE(width);
+        Net net(1, handlers);
+        Service service(net.comm);
+        service.pipeline = width;
+        if (!inline_reply)
+            service.at_request = service.hold();
+        service.start();
+        Peer peer(service.address());
+        constexpr int n = 30;
+        peer.send(numbered(0, n));
+        for (int i = 0; i < n && !inline_reply; i++) {
+            Served *session = service.requests.take();
+            CHECK(session->reply(session->asked()) == 0);
+        }
+        CHECK(peer.read(numbered(0, n).size()) == numbered(0, n));
+        for (int i = 0; i < n; i++)
+            CHECK(service.ends.take().state == CS_STATE_SUCCESS);
     }
-    CHECK(peer.read(numbered(0, n).size()) == numbered(0, n));
-    for (int i = 0; i < n; i++)
-        CHECK(service.ends.take().state == CS_STATE_SUCCESS);
 }
 
 TEST_CASE("replies given in reverse order go out in the order of the requests") {
@@ -375,24 +375,24 @@ TEST_CASE("an RST fails every session of the connection in its own way") {
 }
 
 TEST_CASE("a session at connect learns of the clean end of its stream") {
-    Net net;
     wire::Address at = wire::Address::loopback();
     SUBCASE("over TCP") {}
     SUBCASE("over AF_UNIX") { at = wire::Address::local(); }
+    Net net;
     Service service(net.comm, at);
     service.at_connect = true;
     service.start();
-    SUBCASE("before the first request") {
+    {
         Peer peer(service.address());
         wire::until([&] { return service.sessions.born == 1; });
-        peer.close();
+        peer.close(); // before the first request
         CHECK(service.ends.take() == End{CS_STATE_ERROR, 0, CC_EOF, 0});
     }
-    SUBCASE("between two") {
+    {
         Peer peer(service.address());
         peer.send("ping\n");
         CHECK(peer.line() == "ping\n");
-        peer.close();
+        peer.close(); // between two
         CHECK(service.ends.take() == success(0));
         CHECK(service.ends.take() == End{CS_STATE_ERROR, 0, CC_EOF, 1});
     }

@@ -144,43 +144,42 @@ TEST_CASE("a connection that closed while idle is not used again") {
 }
 
 TEST_CASE("a stale connection fails the request, unless it may be retried: then a fresh one is used") {
-    Net net;
     wire::Address at = wire::Address::loopback();
     SUBCASE("TCP, where reading tells") {}
     SUBCASE("AF_UNIX, where writing tells") { at = wire::Address::local(); }
-    Listener listener(at);
-    Target target(listener.address());
-    Client first, second("again\n");
-    bool may_retry = false;
-    SUBCASE("not retriable") {}
-    SUBCASE("retriable") { may_retry = true; }
-    second.may_retry = may_retry;
-
-    REQUIRE(net.comm.request(&first, &target) == 0);
-    Peer peer = listener.accept();
-    CHECK(peer.line() == "ping\n");
-    first.at_end = [&](Client *, const End &) {
-        peer.close(); // the loop cannot have seen this yet
-        CHECK(net.comm.request(&second, &target) == 0);
-    };
-    peer.send("pong\n");
-    CHECK(first.end() == success(0));
-    if (may_retry) {
-        Peer other = listener.accept();
-        CHECK(other.line() == "again\n");
-        other.send("pong\n");
-        CHECK(second.end() == success(0));
-        CHECK(second.outs == 2);
-        CHECK(target.connections->born == 2);
-    } else {
-        End end = second.end();
-        CHECK(end.state == CS_STATE_ERROR);
-        CHECK((end.error == ECONNRESET || end.error == EPIPE));
-        CHECK(end.seq == 1);
-        CHECK(second.outs == 1);
+    for (bool may_retry : {false, true}) {
+        CAPTURE(may_retry);
+        Net net;
+        Listener listener(at);
+        Target target(listener.address());
+        Client first, second("again\n");
+        second.may_retry = may_retry;
+        REQUIRE(net.comm.request(&first, &target) == 0);
+        Peer peer = listener.accept();
+        CHECK(peer.line() == "ping\n");
+        first.at_end = [&](Client *, const End &) {
+            peer.close(); // the loop cannot have seen this yet
+            CHECK(net.comm.request(&second, &target) == 0);
+        };
+        peer.send("pong\n");
+        CHECK(first.end() == success(0));
+        if (may_retry) {
+            Peer other = listener.accept();
+            CHECK(other.line() == "again\n");
+            other.send("pong\n");
+            CHECK(second.end() == success(0));
+            CHECK(second.outs == 2);
+            CHECK(target.connections->born == 2);
+        } else {
+            End end = second.end();
+            CHECK(end.state == CS_STATE_ERROR);
+            CHECK((end.error == ECONNRESET || end.error == EPIPE));
+            CHECK(end.seq == 1);
+            CHECK(second.outs == 1);
+        }
+        CHECK(target.released == 2);
+        CHECK(net.comm.loop(0)->counters().stale_hits == 1);
     }
-    CHECK(target.released == 2);
-    CHECK(net.comm.loop(0)->counters().stale_hits == 1);
 }
 
 TEST_CASE("a request is not retried when something was answered, or on a fresh connection") {

@@ -142,7 +142,24 @@ public:
             on(loop, [] {});
     }
 
+    // Keeps a loop busy from now until unblock().
+    void block(size_t loop) {
+        gate_.run = [](CommNode *node) {
+            auto *gate = static_cast<Gate *>(node);
+            gate->entered.put(true);
+            gate->open.take();
+        };
+        REQUIRE(comm.loop(loop)->post(&gate_) == 0);
+        gate_.entered.take();
+    }
+    void unblock() { gate_.open.put(true); }
+
     Communicator comm;
+
+private:
+    struct Gate : CommNode {
+        wire::Inbox<bool> entered, open;
+    } gate_;
 };
 
 class Service;

@@ -260,6 +260,20 @@ TEST_CASE("incref() keeps a service from becoming unbound until decref()") {
     }
 }
 
+TEST_CASE("incref() counts from before bind(), and without a bind() it harms nobody") {
+    Running comm(2);
+    Lines service;
+    service.incref();
+    service.decref();
+    service.incref();
+    REQUIRE(service.start(comm) == 0);
+    comm.unbind(&service);
+    settle(comm);
+    CHECK(service.unbound.count() == 0);
+    service.decref();
+    REQUIRE(service.unbound.wait());
+}
+
 TEST_CASE("a connection object is destroyed before its descriptor is closed when no session holds it") {
     Running comm;
     Lines service;

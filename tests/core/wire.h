@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ constexpr int hang_guard_ms = 10000;
 [[noreturn]] inline void hang(const char *where) {
     fprintf(stderr, "hang guard: nothing for %d ms in %s (errno %d, %s)\n", hang_guard_ms, where, errno,
             strerror(errno));
+    signal(SIGABRT, SIG_DFL); // past the test framework's handler, which may be what hangs
     abort();
 }
 
@@ -48,7 +50,8 @@ public:
 
     T take() {
         std::unique_lock<std::mutex> lock(mutex_);
-        if (!arrived_.wait_for(lock, std::chrono::milliseconds(hang_guard_ms), [&] { return !values_.empty(); }))
+        auto patience = std::chrono::milliseconds(hang_guard_ms);
+        if (!arrived_.wait_for(lock, patience, [&] { return !values_.empty(); }))
             hang("Inbox::take");
         T value = std::move(values_.front());
         values_.pop_front();
@@ -87,8 +90,8 @@ void until(Condition condition) {
 class Stopwatch {
 public:
     long ms() const {
-        return static_cast<long>(
-            std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start_).count());
+        auto passed = std::chrono::steady_clock::now() - start_;
+        return static_cast<long>(std::chrono::duration_cast<std::chrono::milliseconds>(passed).count());
     }
 
 private:
@@ -127,7 +130,8 @@ class Peer {
 public:
     explicit Peer(int fd) : fd_(fd) {}
     // receive_buffer 0: the kernel's default.
-    explicit Peer(const Address &to, int receive_buffer = 0) : fd_(socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    explicit Peer(const Address &to, int receive_buffer = 0)
+        : fd_(socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (receive_buffer > 0)
             setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
         if (::connect(fd_, to.get(), to.size) < 0)

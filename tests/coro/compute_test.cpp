@@ -99,7 +99,7 @@ TEST_CASE("many computations at once all come home") {
         co_await parley::with_scope([&](scope& s) -> task<> {
             for (int i = 0; i < 2000; ++i) {
                 s.spawn([](int& t, int n) -> task<> {
-                    int x = co_await parley::compute([n] { return n; });
+                    int x = co_await parley::compute([&n] { return n; });
                     t += x;
                 }(total, i));
             }

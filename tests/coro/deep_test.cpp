@@ -65,7 +65,7 @@ task<> nested_scopes(int n) {
         co_await parley::sleep_for(std::chrono::hours(1));
         co_return;
     }
-    co_await parley::with_scope([n](parley::scope&) -> task<> { co_await nested_scopes(n - 1); });
+    co_await parley::with_scope([&n](parley::scope&) -> task<> { co_await nested_scopes(n - 1); });
 }
 
 } // namespace

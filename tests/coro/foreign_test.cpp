@@ -40,9 +40,10 @@ struct transfers {
     int await_resume() const noexcept { return 3; }
 };
 
-struct has_operator {
-    at_once operator co_await() const noexcept { return {}; }
-};
+struct has_operator {};
+at_once operator co_await(has_operator) noexcept {
+    return at_once();
+}
 
 struct refuses {
     bool await_ready() const noexcept { return false; }

@@ -152,8 +152,8 @@ TEST_CASE("frames may be freed while their thread ends") {
 }
 
 TEST_CASE("the frame of a trivial task is small") {
-    // The promise, and at most 40 bytes of the compiler's own.
-    CHECK(sizeof(parley::detail::promise<int>) + 40 < 160);
-    CHECK(sizeof(parley::detail::promise<void>) + 40 < 160);
+    // g++ 12 adds 32 bytes to the promise, clang 24.
+    CHECK(sizeof(parley::detail::promise<int>) + 32 < 160);
+    CHECK(sizeof(parley::detail::promise<void>) + 32 < 160);
     CHECK(sizeof(parley::detail::context) <= 64);
 }

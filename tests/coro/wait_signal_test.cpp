@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <thread>
@@ -49,6 +50,7 @@ task<> let_others_wait() {
 
 TEST_CASE("a signal ends the wait with its number") {
     no_frames_left check;
+    own_handler guard(SIGUSR2);
     int number = parley::run([]() -> task<int> {
         int got = 0;
         co_await parley::with_scope([&](scope& s) -> task<> {
@@ -139,8 +141,14 @@ TEST_CASE("a wait for a signal is cancelled and leaves nothing behind") {
 
 TEST_CASE("of two signals that arrive together the second is kept for the next wait") {
     no_frames_left check;
-    std::vector<int> got = parley::run([]() -> task<std::vector<int>> {
-        std::vector<int> numbers;
+    own_handler guard1(SIGUSR1);
+    own_handler guard2(SIGUSR2);
+    parley::runtime_options options;
+    options.loops = 2;
+    parley::runtime rt(options);
+    std::atomic<int> witnessed{0};
+    std::vector<int> got;
+    rt.sync_wait(rt.loop(0), [](parley::runtime& r, std::atomic<int>& seen, std::vector<int>& numbers) -> task<> {
         co_await parley::with_scope([&](scope& s) -> task<> {
             s.spawn([&]() -> task<> {
                 for (int i = 0; i < 2; ++i) {
@@ -149,11 +157,31 @@ TEST_CASE("of two signals that arrive together the second is kept for the next w
                 }
             });
             co_await let_others_wait();
+            // Two more wait on the other loop. The handler comes to them last: when they have their signals, both have
+            // arrived for the first, whose loop is kept busy until then.
+            std::atomic<int> waiting{0};
+            for (int number : {SIGUSR1, SIGUSR2}) {
+                r.start(
+                    r.loop(1),
+                    [](int n, std::atomic<int>& w) -> task<> {
+                        ++w;
+                        int arrived = co_await wait_signal(n);
+                        CHECK(arrived == n);
+                    }(number, waiting),
+                    [&](parley::outcome<>) { ++seen; });
+            }
+            while (waiting != 2)
+                std::this_thread::yield();
+            std::atomic<bool> begun{false};
+            r.start(r.loop(1), let_others_wait(), [&](parley::outcome<>) { begun = true; });
+            while (!begun)
+                std::this_thread::yield();
             ::kill(::getpid(), SIGUSR2);
             ::kill(::getpid(), SIGUSR1);
+            while (seen != 2)
+                std::this_thread::yield();
         });
-        co_return numbers;
-    }());
+    }(rt, witnessed, got));
     CHECK(got == std::vector<int>{SIGUSR1, SIGUSR2});
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pty.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -12,7 +13,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <fstream>
+#include <thread>
 #include <utility>
 
 #include <doctest/doctest.h>
@@ -48,6 +52,16 @@ std::optional<std::string> take_line(std::string &buffer) {
     return line;
 }
 
+// ends[0] reads what is written to ends[1], which is a terminal of 100 columns.
+void open_terminal(int (&ends)[2]) {
+    struct winsize size = {};
+    size.ws_col = 100;
+    size.ws_row = 25;
+    REQUIRE(openpty(&ends[0], &ends[1], nullptr, nullptr, &size) == 0);
+    for (const int end : ends)
+        REQUIRE(fcntl(end, F_SETFD, FD_CLOEXEC) == 0);
+}
+
 struct sockaddr_in loopback(unsigned short port) {
     struct sockaddr_in address = {};
     address.sin_family = AF_INET;
@@ -60,9 +74,13 @@ struct sockaddr_in loopback(unsigned short port) {
 
 // process ---------------------------------------------------------------------------------------------------
 
-process::process(const std::string &program, std::vector<std::string> arguments) {
+process::process(const std::string &program, std::vector<std::string> arguments, output kind,
+                 std::vector<std::string> environment) {
     int ends[2];
-    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    if (kind == output::pipe)
+        REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    else
+        open_terminal(ends);
     output_ = ends[0];
     errors_ = memfd_create("errors", MFD_CLOEXEC);
     REQUIRE(errors_ >= 0);
@@ -85,7 +103,14 @@ process::process(const std::string &program, std::vector<std::string> arguments)
     for (std::string &argument : arguments)
         words.push_back(argument.data());
     words.push_back(nullptr);
-    const int failed = posix_spawn(&pid_, program.c_str(), &files, &attributes, words.data(), environ);
+    std::vector<char *> variables;
+    for (std::string &variable : environment)
+        variables.push_back(variable.data()); // the first of two is the one that counts
+    for (char **inherited = environ; *inherited != nullptr; inherited++)
+        variables.push_back(*inherited);
+    variables.push_back(nullptr);
+    const int failed =
+        posix_spawn(&pid_, program.c_str(), &files, &attributes, words.data(), variables.data());
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
     close(ends[1]);
@@ -125,6 +150,17 @@ std::optional<std::string> process::read_line() {
     }
 }
 
+std::string process::read_until(std::string_view text) {
+    std::size_t found;
+    while ((found = buffer_.find(text)) == buffer_.npos) {
+        if (!read_more())
+            return std::exchange(buffer_, {});
+    }
+    std::string before = buffer_.substr(0, found + text.size());
+    buffer_.erase(0, before.size());
+    return before;
+}
+
 std::string process::read_rest() {
     while (read_more()) {
     }
@@ -138,6 +174,22 @@ void process::close_output() {
 
 void process::send_signal(int number) {
     REQUIRE(kill(pid_, number) == 0);
+}
+
+void process::wait_until_catching(int signal_number) const {
+    const std::string path = "/proc/" + std::to_string(pid_) + "/status";
+    const std::string label = "SigCgt:\t";
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(guard);
+    for (;;) {
+        REQUIRE(std::chrono::steady_clock::now() < end);
+        std::ifstream status(path);
+        for (std::string line; std::getline(status, line);) {
+            if (line.starts_with(label) &&
+                std::stoull(line.substr(label.size()), nullptr, 16) >> (signal_number - 1) & 1)
+                return;
+        }
+        std::this_thread::yield();
+    }
 }
 
 int process::wait() {

@@ -13,20 +13,29 @@
 
 class process {
 public:
-    // Starts it with standard input from /dev/null, standard output to a pipe and standard error to memory.
-    process(const std::string &program, std::vector<std::string> arguments);
+    enum class output { pipe, terminal };
+
+    // Starts it with standard input from /dev/null and standard error to memory. `environment` is added to
+    // ours
+    // ("NAME=VALUE").
+    process(const std::string &program, std::vector<std::string> arguments, output kind = output::pipe,
+            std::vector<std::string> environment = {});
     process(const process &) = delete;
     // Kills it if it still runs.
     ~process();
 
     // The next line of standard output without its end; nothing at the end of the output.
     std::optional<std::string> read_line();
+    // Everything up to this text and with it; everything there is if it never comes.
+    std::string read_until(std::string_view text);
     // All that is left of standard output.
     std::string read_rest();
     // Nobody reads standard output any more.
     void close_output();
 
     void send_signal(int number);
+    // Until the program catches this signal: for one that prints nothing before.
+    void wait_until_catching(int signal_number) const;
     // The exit status, or minus the signal that ended it.
     int wait();
     // Standard error, all of it after wait().

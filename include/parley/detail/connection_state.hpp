@@ -137,9 +137,9 @@ private:
 
 class connection_state : private operation, private CommNode {
 public:
-    void retain() noexcept { ++references_; }
+    void retain() noexcept { references_.fetch_add(1, sync::memory_order_relaxed); }
     void release() noexcept {
-        if (--references_ == 0)
+        if (references_.fetch_sub(1, sync::memory_order_acq_rel) == 1)
             delete this;
     }
 
@@ -211,6 +211,7 @@ private:
     void destroy_spares() noexcept;
     void wake_receiver() noexcept;
     void destroy(turn& t) noexcept;
+    void destroy_last(turn& t) noexcept;
     void append(turn& t) noexcept;
     void unlink(turn& t) noexcept;
     [[nodiscard]] turn* find(turn::phase what) const noexcept;
@@ -231,8 +232,8 @@ private:
     std::unique_ptr<ending> ending_;
     std::unique_ptr<endpoint> local_; // where the listener's own address does not say it
     waiters<close_wait> closers_;
-    int references_ = 1;
-    sync::atomic<bool> linked_{false}; // the core has the connection; another thread may drop the handle
+    sync::atomic<int> references_{1};  // atomic because another thread may drop the handle
+    sync::atomic<bool> linked_{false}; // the core has the connection
     bool receiving_ = false;   // a recv() is awaited, or has been woken and has not gone on yet
     bool no_more_ = false;     // requests will not come any more
     bool clean_end_ = false;   // ending_ is the end of the peer's stream: what is open can still be answered

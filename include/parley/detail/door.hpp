@@ -84,9 +84,9 @@ class door : protected CommService, private query_client {
 public:
     enum class phase : std::uint8_t { shut, resolving, open, closing, failed, closed };
 
-    void retain() noexcept { ++references_; }
+    void retain() noexcept { references_.fetch_add(1, sync::memory_order_relaxed); }
     void release() noexcept {
-        if (--references_ == 0)
+        if (references_.fetch_sub(1, sync::memory_order_acq_rel) == 1)
             delete this;
     }
 
@@ -172,7 +172,7 @@ private:
     node_to<door> stop_node_;
     node_to<door> unbound_node_;
     int stop_error_ = 0;
-    int references_ = 1;
+    sync::atomic<int> references_{1}; // atomic because another thread may drop the handle
     sync::atomic<phase> phase_{phase::shut}; // written on the home loop; read by who drops a handle elsewhere
     bool asks_local_ = true;
 };

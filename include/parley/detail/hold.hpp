@@ -1,4 +1,4 @@
-// A counted reference to an object that counts for itself, on one loop: no atomics.
+// A counted reference to an object that counts for itself.
 
 #pragma once
 

@@ -52,15 +52,15 @@ concept foreign_awaiter = requires(A& a, std::coroutine_handle<> h) {
     a.await_resume();
 };
 template <class A>
-concept has_member_co_await = requires(A&& a) { std::forward<A>(a).operator co_await(); };
+concept has_member_awaiter = requires(A&& a) { std::forward<A>(a).operator co_await(); };
 template <class A>
-concept has_free_co_await = requires(A&& a) { operator co_await(std::forward<A>(a)); };
+concept has_free_awaiter = requires(A&& a) { operator co_await(std::forward<A>(a)); };
 
 template <class A>
 decltype(auto) awaiter_of(A&& awaitable) {
-    if constexpr (has_member_co_await<A>)
+    if constexpr (has_member_awaiter<A>)
         return std::forward<A>(awaitable).operator co_await();
-    else if constexpr (has_free_co_await<A>)
+    else if constexpr (has_free_awaiter<A>)
         return operator co_await(std::forward<A>(awaitable));
     else
         return std::forward<A>(awaitable);
@@ -68,7 +68,7 @@ decltype(auto) awaiter_of(A&& awaitable) {
 
 template <class A>
 concept foreign_awaitable =
-    (has_member_co_await<A> || has_free_co_await<A> || foreign_awaiter<A>) &&
+    (has_member_awaiter<A> || has_free_awaiter<A> || foreign_awaiter<A>) &&
     requires(A&& a) { requires foreign_awaiter<decltype(detail::awaiter_of(std::forward<A>(a)))>; };
 
 template <class T>

@@ -1,0 +1,157 @@
+// The program `parley`, as ./parley starts it.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "process.h"
+
+namespace {
+
+const std::string tool = PARLEY_TOOL;
+
+// The number after "name": in a line of JSON.
+long long figure(const std::string &json, const std::string &name) {
+    const std::size_t at = json.find('"' + name + "\":");
+    REQUIRE_MESSAGE(at != json.npos, name, " is not in ", json);
+    return std::stoll(json.substr(at + name.size() + 3));
+}
+
+outcome run_shell(const std::string &command) {
+    return run_program("/bin/sh", {"-c", command});
+}
+
+} // namespace
+
+TEST_CASE(
+    "the demo proves that nothing is lost and nothing is left, in plain lines where there is no terminal") {
+    const outcome ended = run_program(tool, {"demo", "--seconds", "1"});
+    CAPTURE(ended.output);
+    CHECK(ended.errors == "");
+    CHECK(ended.status == 0);
+    CHECK(std::none_of(ended.output.begin(), ended.output.end(),
+                       [](char c) { return c == '\r' || c == '\033'; }));
+    for (const char *part : {"\ncoroutines served by coroutines\n", "\ncoroutines served by callbacks\n",
+                             "\ncoroutines served by both\n", "\n100,000 sleeping coroutines\n",
+                             "256 connections, every byte checked", "  100,000 started and finished"})
+        CHECK(ended.output.find(part) != std::string::npos);
+
+    const std::size_t last = ended.output.find_last_of('\n', ended.output.size() - 2) + 1;
+    unsigned long long sent = 0, answered = 1;
+    int end = 0;
+    REQUIRE(std::sscanf(ended.output.c_str() + last, "proof: %llu sent, %llu answered, 0 lost, 0 leaked\n%n",
+                        &sent, &answered, &end) == 2);
+    CHECK(last + static_cast<std::size_t>(end) == ended.output.size());
+    CHECK(sent == answered);
+    CHECK(sent >= 3 * 2000); // each of the coroutines, in each part
+}
+
+TEST_CASE("the demo's figures are one line of JSON and nothing else") {
+    const outcome ended = run_program(tool, {"demo", "--json", "--seconds", "1"});
+    CAPTURE(ended.output);
+    CHECK(ended.errors == "");
+    CHECK(ended.status == 0);
+    CHECK(std::count(ended.output.begin(), ended.output.end(), '\n') == 1);
+    CHECK(ended.output.starts_with("{\"version\":\""));
+    CHECK(ended.output.ends_with("\"problems\":[],\"ok\":true}\n"));
+    for (const char *part : {"coroutines", "callbacks", "mixed", "sleep"})
+        CHECK(ended.output.find("{\"name\":\"" + std::string(part) + "\",") != std::string::npos);
+    CHECK(figure(ended.output, "connections") == 256);
+    CHECK(figure(ended.output, "finished") == 100'000);
+    CHECK(figure(ended.output, "wrong") == 0);
+    CHECK(figure(ended.output, "lost") == 0);
+    CHECK(figure(ended.output, "leaked") == 0);
+    CHECK(figure(ended.output, "p99") > 0);
+}
+
+TEST_CASE("the demo comes to its end although nobody reads its output any more") {
+    process running(tool, {"demo", "--seconds", "1"});
+    CHECK(running.read_line().value_or("").starts_with("parley demo: "));
+    running.close_output();
+    CHECK(running.wait() == 0);
+    CHECK(running.errors() == "");
+}
+
+TEST_CASE("the demo draws a bar on a terminal, and ends on SIGINT with a line and status 130") {
+    process running(tool, {"demo", "--seconds", "20"}, process::output::terminal, {"TERM=xterm"});
+    CHECK(running.read_until("coroutines served by coroutines").find("\033[1m") != std::string::npos); // bold
+    CHECK(running.read_until(" %  ").find("\r\033[K  [....") != std::string::npos);
+    running.send_signal(SIGINT);
+    CHECK(running.wait() == 130);
+    CHECK(running.errors() == "parley demo: interrupted; nothing is left behind\n");
+}
+
+TEST_CASE("the demo uses no colours where NO_COLOR is set") {
+    process running(tool, {"demo", "--seconds", "20"}, process::output::terminal,
+                    {"TERM=xterm", "NO_COLOR=1"});
+    const std::string shown = running.read_until(" %  ");
+    CHECK(shown.find("\r\033[K  [....") != std::string::npos);
+    CHECK(shown.find("\033[1m") == std::string::npos);
+    running.send_signal(SIGINT);
+    CHECK(running.wait() == 130);
+}
+
+TEST_CASE("an interrupted demo prints no JSON") {
+    process running(tool, {"demo", "--json", "--seconds", "20"});
+    running.wait_until_catching(SIGINT);
+    running.send_signal(SIGINT);
+    CHECK(running.read_rest() == "");
+    CHECK(running.wait() == 130);
+    CHECK(running.errors() == "parley demo: interrupted; nothing is left behind\n");
+}
+
+TEST_CASE("the demo says what is missing if it may not have enough descriptors, with status 3") {
+    const outcome ended = run_shell("ulimit -n 300; exec \"" + tool + "\" demo");
+    CHECK(ended.status == 3);
+    CHECK(ended.output == "");
+    CHECK(ended.errors.find("descriptors and may have 300 (ulimit -n)") != std::string::npos);
+}
+
+TEST_CASE("the demo refuses arguments that it does not know with status 2") {
+    for (const char *seconds : {"0", "3601", "-1", "x", "1.5", ""}) {
+        CAPTURE(seconds);
+        const outcome ended = run_program(tool, {"demo", "--seconds", seconds});
+        CHECK(ended.status == 2);
+        CHECK(ended.errors == "parley demo: --seconds wants a number from 1 to 3600\n");
+    }
+    CHECK(run_program(tool, {"demo", "--seconds"}).status == 2);
+    CHECK(run_program(tool, {"demo", "--fast"}).status == 2);
+    CHECK(run_program(tool, {"demo", "fast"}).status == 2);
+}
+
+TEST_CASE("the program explains itself") {
+    const outcome help = run_program(tool, {"--help"});
+    CHECK(help.status == 0);
+    CHECK(help.output.starts_with("usage: parley COMMAND"));
+    CHECK(help.output.find("parley demo [--json] [--seconds N]") != std::string::npos);
+    const outcome demo_help = run_program(tool, {"demo", "--help"});
+    CHECK(demo_help.status == 0);
+    CHECK(demo_help.output.starts_with("usage: parley demo"));
+    const outcome version = run_program(tool, {"--version"});
+    CHECK(version.status == 0);
+    CHECK(version.output.starts_with("parley 0."));
+}
+
+TEST_CASE("a command that does not exist is status 2 and a clear line") {
+    const outcome ended = run_program(tool, {"dmeo"});
+    CHECK(ended.status == 2);
+    CHECK(ended.output == "");
+    CHECK(ended.errors == "parley: there is no command \"dmeo\"; parley --help lists them\n");
+    const outcome none = run_program(tool, {});
+    CHECK(none.status == 2);
+    CHECK(none.output == "");
+    CHECK(none.errors.starts_with("usage: "));
+}
+
+TEST_CASE("output that cannot be written is status 1") {
+    const outcome ended = run_shell("exec \"" + tool + "\" --version >/dev/full");
+    CHECK(ended.status == 1);
+    CHECK(ended.errors == "parley: the output could not be written\n");
+}
+
+TEST_CASE("the program runs with closed standard descriptors") {
+    CHECK(run_shell("exec \"" + tool + "\" demo --json --seconds 1 <&- >&- 2>&-").status == 0);
+}
