@@ -36,6 +36,8 @@ void stop_loops(CommCore *core, size_t running) {
     }
     for (size_t i = 0; i < running; i++)
         core->world->thread_join(core->threads[i]);
+    for (size_t i = 0; i < running; i++)
+        core->loops[i]->wait_for_posters();
 }
 
 } // namespace

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <thread>
+
 #include "machine.h"
 
 namespace parley::core {
@@ -150,10 +152,15 @@ void Loop::run_mail(CommNode *list) {
 }
 
 bool Loop::post_remote(CommNode *node) noexcept {
+    // The node may be the last thing that somebody waits for before he ends the Communicator: the loop
+    // is not freed while we still touch it.
+    posters_.fetch_add(1, std::memory_order_acquire);
     CommNode *head = mailbox_.load(std::memory_order_acquire);
     do {
-        if (head == &closed_mark)
+        if (head == &closed_mark) {
+            posters_.fetch_sub(1, std::memory_order_release);
             return false;
+        }
         node->next = head == &asleep_mark ? nullptr : head;
     } while (!mailbox_.compare_exchange_weak(head, node, std::memory_order_seq_cst,
                                              std::memory_order_acquire));
@@ -162,7 +169,13 @@ bool Loop::post_remote(CommNode *node) noexcept {
         // Fails only if the counter is full: then the loop is awake already.
         [[maybe_unused]] ssize_t n = world->write(wake_fd_, &one, sizeof one);
     }
+    posters_.fetch_sub(1, std::memory_order_release);
     return true;
+}
+
+void Loop::wait_for_posters() noexcept {
+    while (posters_.load(std::memory_order_acquire) != 0)
+        std::this_thread::yield(); // a few instructions and one write() at most
 }
 
 bool Loop::post_any(CommNode *node) noexcept {

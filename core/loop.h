@@ -71,6 +71,8 @@ public:
     // The end of the ready list. On the loop.
     void post_local(CommNode *node) noexcept { ready_.append(node); }
     bool post_any(CommNode *node) noexcept;
+    // After the loop's thread was joined, before the loop may be freed.
+    void wait_for_posters() noexcept;
 
     // Runs what is ready now, one generation of it. Called right after a callback has returned;
     // never touches a connection's read side, so the read buffer stays as it is.
@@ -162,6 +164,7 @@ private:
     Source wake_source_;
     parley::sync::atomic<CommNode *> mailbox_{nullptr};
     parley::sync::atomic<int> ref_{1};
+    parley::sync::atomic<int> posters_{0}; // threads inside post_remote()
     NodeList ready_;
     NodeList pending_;
     NodeList handed_;
