@@ -15,8 +15,8 @@
 
 // FNV-1a, which is slow enough for our purpose.
 std::uint64_t checksum(std::uint64_t sum, std::string_view bytes) {
-    for (const unsigned char byte : bytes)
-        sum = (sum ^ byte) * 0x100000001b3;
+    for (const char byte : bytes)
+        sum = (sum ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
     return sum;
 }
 
