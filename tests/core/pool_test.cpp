@@ -280,7 +280,7 @@ TEST_CASE("a target serves one Communicator after another") {
     Communicator comm;
     Listener listener;
     Target target(listener.address());
-    for (size_t loops : {1, 3, 2, 4, 1}) {
+    for (size_t loops : {1u, 3u, 2u, 4u, 1u}) {
         REQUIRE(comm.init(loops, 0) == 0);
         for (size_t i = 0; i < loops; i++) {
             Client client;
@@ -421,9 +421,9 @@ TEST_CASE("at the limit of sockets an idle connection moves to the loop that ask
             node.run = [](CommNode *self) { static_cast<Node *>(self)->work(); };
             CommLoop *where = nullptr;
             client.at_end = [&](Client *, const End &) { where = CommLoop::current(); };
-            REQUIRE(comm.loop(seq % 2)->post(&node) == 0);
+            REQUIRE(comm.loop(static_cast<size_t>(seq % 2))->post(&node) == 0);
             CHECK(client.end() == success(seq));
-            CHECK(where == comm.loop(seq % 2));
+            CHECK(where == comm.loop(static_cast<size_t>(seq % 2)));
             CHECK(target.get_cur_load() == 0);
         }
         CHECK(target.connections->born == 1);

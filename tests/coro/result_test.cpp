@@ -97,7 +97,7 @@ TEST_CASE("results are assigned in all four ways") {
     CHECK(*r == *value);
     r = result<std::string>(unexpected(errc::timed_out));
     CHECK(r == unexpected(errc::timed_out, parley::stage::none));
-    r.emplace(3, 'z');
+    r.emplace(3u, 'z');
     CHECK(r == "zzz");
 }
 

@@ -26,7 +26,7 @@ TEST_CASE("one message class serves a coroutine's client and a callback's") {
 TEST_CASE("frames of every size come back as they were sent") {
     server running("04_own_protocol");
     client_socket client(running.port);
-    for (const std::size_t size : {0, 1, 3, 4, 5, 1000, 65'536, 1'000'000}) {
+    for (const std::size_t size : {0u, 1u, 3u, 4u, 5u, 1000u, 65'536u, 1'000'000u}) {
         const std::string message = frame(std::string(size, static_cast<char>('a' + size % 26)));
         client.send(message);
         CHECK(client.read(message.size()) == message);

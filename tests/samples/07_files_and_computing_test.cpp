@@ -35,8 +35,8 @@ std::string read_file(const std::filesystem::path &path) {
 
 std::string fnv1a(const std::string &bytes) {
     std::uint64_t sum = 0xcbf29ce484222325;
-    for (const unsigned char byte : bytes)
-        sum = (sum ^ byte) * 0x100000001b3;
+    for (const char byte : bytes)
+        sum = (sum ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
     std::ostringstream text;
     text << std::hex << sum;
     return text.str();
@@ -46,7 +46,7 @@ std::string fnv1a(const std::string &bytes) {
 
 TEST_CASE("a file is copied and its checksum is right") {
     const folder here;
-    for (const std::size_t size : {0, 1, 262'144, 262'145, 1'000'000}) {
+    for (const std::size_t size : {0u, 1u, 262'144u, 262'145u, 1'000'000u}) {
         std::string bytes(size, '\0');
         for (std::size_t i = 0; i < size; i++)
             bytes[i] = static_cast<char>(i * 2'654'435'761u >> 24);
