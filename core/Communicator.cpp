@@ -31,7 +31,9 @@ void run_loop(void *loop) {
 void stop_loops(CommCore *core, size_t running) {
     for (size_t i = 0; i < running; i++) {
         Loop *loop = core->loops[i];
-        loop->stop_node.run = [](CommNode *node) { CommMachine::stop_loop(PARLEY_OWNER(node, Loop, stop_node)); };
+        loop->stop_node.run = [](CommNode *node) {
+            CommMachine::stop_loop(PARLEY_OWNER(node, Loop, stop_node));
+        };
         loop->post_remote(&loop->stop_node);
     }
     for (size_t i = 0; i < running; i++)

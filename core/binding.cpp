@@ -105,8 +105,8 @@ int CommMachine::bind(Communicator *communicator, CommService *service, CommLoop
     if (w.set_nonblocking(first) < 0)
         return -1;
     bool bound = is_bound(w, first, family);
-    bool spread = n > 1 && internet && type == SOCK_STREAM && !bound &&
-                  option(w, first, SOL_SOCKET, SO_REUSEPORT) == 0;
+    bool spread =
+        n > 1 && internet && type == SOCK_STREAM && !bound && option(w, first, SOL_SOCKET, SO_REUSEPORT) == 0;
     if (!bound) {
         if (internet && type == SOCK_STREAM)
             set_option(w, first, SOL_SOCKET, SO_REUSEADDR, 1); // a restart does not wait for TIME_WAIT
@@ -133,7 +133,8 @@ int CommMachine::bind(Communicator *communicator, CommService *service, CommLoop
         return -1;
     binding->shared = n > 1 && !spread;
     while (spread && sockets.count < n) {
-        int fd = twin(w, first, family, reinterpret_cast<struct sockaddr *>(&binding->local), binding->local_size);
+        int fd =
+            twin(w, first, family, reinterpret_cast<struct sockaddr *>(&binding->local), binding->local_size);
         if (fd < 0)
             return -1;
         fds[sockets.count++] = fd;
@@ -158,7 +159,8 @@ int CommMachine::bind(Communicator *communicator, CommService *service, CommLoop
     binding->listening.store(n, std::memory_order_relaxed);
     binding->per_loop = homes.get();
     // bind() holds the service once, each loop until its listener stands once more.
-    service->ref.fetch_add(1 + static_cast<int>(n), std::memory_order_relaxed); // incref() may have been before
+    service->ref.fetch_add(1 + static_cast<int>(n),
+                           std::memory_order_relaxed); // incref() may have been before
     service->binding = binding.release();
     homes.release();
     sockets.keep = true;

@@ -431,11 +431,11 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
     if (stale)
         Loop::count(loop->tally.stale_hits);
     if (cause == CC_NONE)
-        cause = entry->state == CONN_STATE_CONNECTING ? CC_CONNECT
-                : session->out == nullptr             ? CC_NONE
-                : entry->sending                      ? CC_SEND
+        cause = entry->state == CONN_STATE_CONNECTING                       ? CC_CONNECT
+                : session->out == nullptr                                   ? CC_NONE
+                : entry->sending                                            ? CC_SEND
                 : error == EBADMSG || error == EMSGSIZE || entry->got_bytes ? CC_RECEIVE
-                                                      : CC_FIRST_BYTE;
+                                                                            : CC_FIRST_BYTE;
     if (session->in != nullptr)
         session->in->entry = nullptr;
     if (entry->tls != nullptr)
@@ -533,7 +533,8 @@ int CommTarget::has_idle_conn() const {
     if (entry != nullptr) {
         const ServiceEntry *part = part_of(entry);
         return part->open.load(std::memory_order_acquire) &&
-               (part->max_turns > 1 || part->first_turn.state.load(std::memory_order_acquire) == TURN_AWAITING);
+               (part->max_turns > 1 ||
+                part->first_turn.state.load(std::memory_order_acquire) == TURN_AWAITING);
     }
     CommPool *current = pool.load(std::memory_order_acquire);
     if (current == nullptr)

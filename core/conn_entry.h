@@ -92,10 +92,10 @@ struct TlsState;
 // A client target's idle connections. Kept alive by the target and by every connection.
 struct CommPool {
     struct PerLoop {
-        struct list_head idle;                    // newest first; the loop's
-        parley::sync::atomic<size_t> count{0};    // of them; any thread reads
-        parley::core::Loop *loop = nullptr;       // retained
-        SSL_SESSION *tls_session = nullptr;       // to resume with; the loop's
+        struct list_head idle;                     // newest first; the loop's
+        parley::sync::atomic<size_t> count{0};     // of them; any thread reads
+        parley::core::Loop *loop = nullptr;        // retained
+        SSL_SESSION *tls_session = nullptr;        // to resume with; the loop's
         parley::sync::atomic<bool> closing{false}; // `node` is posted
         CommPool *pool = nullptr;
         CommNode node;
@@ -104,7 +104,7 @@ struct CommPool {
     parley::sync::atomic<int> ref{1};
     parley::sync::atomic<size_t> sockets{0};
     parley::sync::atomic<bool> orphaned{false}; // the target has gone: idle connections close
-    CommCore *core = nullptr; // retained
+    CommCore *core = nullptr;                   // retained
     size_t loops = 0;
     PerLoop *per_loop = nullptr;
 };
@@ -133,24 +133,24 @@ struct CommConnEntry : parley::core::Source {
     // Readiness as the kernel told it, and what may be done with it.
     bool readable = false;
     bool writable = false;
-    bool hangup = false;    // RDHUP: a FIN waits behind what is still to be read
-    bool eof = false;       // the FIN was read
-    bool broken = false;    // ERR or HUP
+    bool hangup = false; // RDHUP: a FIN waits behind what is still to be read
+    bool eof = false;    // the FIN was read
+    bool broken = false; // ERR or HUP
     bool datagram = false;
-    bool serves = false;    // it is a ServiceEntry
+    bool serves = false;      // it is a ServiceEntry
     bool handshaking = false; // TLS is not through
-    bool driving = false;   // on the stack
-    bool replying = false;  // next_reply() is on the stack
-    bool scheduled = false; // `node` is linked
-    bool sending = false;   // client: the request is not yet all sent
-    bool first_wait = false;    // first_timeout() runs
-    bool got_bytes = false;     // of the message in flight
-    bool greeted = false;       // service: a whole message came
-    bool unbound = false;       // close when what is in flight is done
-    bool dropped = false;       // service: close when the outbox is empty
-    bool renewed = false;       // renew() was called in this append()
-    bool timed = false;         // service: the total time of this message runs
-    bool bulky = false;         // the last message took large pieces into memory of its own
+    bool driving = false;     // on the stack
+    bool replying = false;    // next_reply() is on the stack
+    bool scheduled = false;   // `node` is linked
+    bool sending = false;     // client: the request is not yet all sent
+    bool first_wait = false;  // first_timeout() runs
+    bool got_bytes = false;   // of the message in flight
+    bool greeted = false;     // service: a whole message came
+    bool unbound = false;     // close when what is in flight is done
+    bool dropped = false;     // service: close when the outbox is empty
+    bool renewed = false;     // renew() was called in this append()
+    bool timed = false;       // service: the total time of this message runs
+    bool bulky = false;       // the last message took large pieces into memory of its own
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;
@@ -171,7 +171,7 @@ struct ServiceEntry : CommConnEntry {
     CommTurn first_turn;
     CommTurn *spare_turns = nullptr;
     struct ServiceLoop *home = nullptr;
-    char address[28]; // as much as IPv6 needs; a longer one is allocated
+    char address[28];       // as much as IPv6 needs; a longer one is allocated
     uint16_t max_turns = 1; // how many requests may await their replies
     bool at_connect = false;
     parley::sync::atomic<bool> open{true}; // the peer is there, as far as we know

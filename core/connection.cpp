@@ -110,7 +110,8 @@ void CommMachine::drive(Entry *entry) {
     for (bool again = true; again && entry->sockfd >= 0;) {
         again = false;
         if (entry->state == CONN_STATE_CLOSING) {
-            fail(entry, entry->cause == CC_STOP ? CS_STATE_STOPPED : CS_STATE_ERROR, entry->error, entry->cause);
+            fail(entry, entry->cause == CC_STOP ? CS_STATE_STOPPED : CS_STATE_ERROR, entry->error,
+                 entry->cause);
         } else if (entry->state == CONN_STATE_ERROR) {
             fail(entry, CS_STATE_ERROR, entry->error, entry->cause);
         } else if (entry->state == CONN_STATE_CONNECTING) {
@@ -129,7 +130,8 @@ void CommMachine::drive(Entry *entry) {
             if (entry->dropped && entry->outbox == nullptr)
                 close_dropped(entry);
             again = true;
-        } else if ((entry->readable || entry->leftover != nullptr || (entry->eof && entry->turn_count == 0)) &&
+        } else if ((entry->readable || entry->leftover != nullptr ||
+                    (entry->eof && entry->turn_count == 0)) &&
                    may_receive(entry)) {
             read(entry);
             bool budget_left = !entry->readable || !may_receive(entry);
@@ -215,7 +217,8 @@ void CommMachine::close(Entry *entry) {
     if (entry->pool != nullptr)
         entry->pool->sockets.fetch_sub(1, std::memory_order_relaxed);
     drop_leftover(entry);
-    drop_output(entry, loop->stopping() ? CS_STATE_STOPPED : CS_STATE_ERROR, loop->stopping() ? 0 : ECONNRESET);
+    drop_output(entry, loop->stopping() ? CS_STATE_STOPPED : CS_STATE_ERROR,
+                loop->stopping() ? 0 : ECONNRESET);
     tls_free(entry);
     loop->bury(entry);
 }
@@ -266,7 +269,8 @@ void CommMachine::unpin(Entry *entry) {
 
 const CommDeadlines &CommMachine::limits(const Entry *entry) {
     if (entry->service != nullptr)
-        return entry->service->deadlines != nullptr ? *entry->service->deadlines : entry->loop->core->deadlines;
+        return entry->service->deadlines != nullptr ? *entry->service->deadlines
+                                                    : entry->loop->core->deadlines;
     if (entry->target != nullptr && entry->target->deadlines != nullptr)
         return *entry->target->deadlines;
     return entry->loop->core->deadlines;

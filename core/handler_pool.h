@@ -25,7 +25,7 @@ public:
     // A chain of `count` nodes, in order. Any thread. False after finish(): the nodes are not taken.
     bool put(CommNode *head, CommNode *tail, size_t count);
 
-    int grow();   // 0 or an errno
+    int grow();    // 0 or an errno
     void shrink(); // one thread leaves as soon as it is free
 
     // The Communicator whose handler thread this is, or nullptr.

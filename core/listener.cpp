@@ -44,7 +44,8 @@ void CommMachine::accept_some(ServiceLoop *home) {
         int fd = loop->world->accept(listener.fd, reinterpret_cast<struct sockaddr *>(&peer), &size);
         if (fd >= 0) {
             Loop::count(loop->tally.accepts);
-            service_born(home, fd, reinterpret_cast<struct sockaddr *>(&peer), std::min<socklen_t>(size, sizeof peer));
+            service_born(home, fd, reinterpret_cast<struct sockaddr *>(&peer),
+                         std::min<socklen_t>(size, sizeof peer));
             loop->run_ready();
             continue;
         }

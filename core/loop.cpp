@@ -58,10 +58,7 @@ int Loop::open(CommCore *owner, Communicator *communicator, size_t index) {
 Loop::~Loop() {
     for (Output *output : spare_outputs_)
         CommMachine::free_output(output);
-    if (wake_fd_ >= 0)
-        world->close(wake_fd_);
-    if (epoll_fd_ >= 0)
-        world->close(epoll_fd_);
+    close_descriptors();
     if (world != nullptr) {
         world->deallocate(read_buffer);
         world->deallocate(cipher_buffer);
@@ -162,8 +159,8 @@ bool Loop::post_remote(CommNode *node) noexcept {
             return false;
         }
         node->next = head == &asleep_mark ? nullptr : head;
-    } while (!mailbox_.compare_exchange_weak(head, node, std::memory_order_seq_cst,
-                                             std::memory_order_acquire));
+    } while (
+        !mailbox_.compare_exchange_weak(head, node, std::memory_order_seq_cst, std::memory_order_acquire));
     if (head == &asleep_mark) {
         uint64_t one = 1;
         // Fails only if the counter is full: then the loop is awake already.
@@ -176,6 +173,16 @@ bool Loop::post_remote(CommNode *node) noexcept {
 void Loop::wait_for_posters() noexcept {
     while (posters_.load(std::memory_order_acquire) != 0)
         std::this_thread::yield(); // a few instructions and one write() at most
+    // Targets and sessions may keep the loop for long; its descriptors go now.
+    close_descriptors();
+}
+
+void Loop::close_descriptors() noexcept {
+    if (wake_fd_ >= 0)
+        world->close(wake_fd_);
+    if (epoll_fd_ >= 0)
+        world->close(epoll_fd_);
+    wake_fd_ = epoll_fd_ = -1;
 }
 
 bool Loop::post_any(CommNode *node) noexcept {
@@ -333,8 +340,9 @@ CommLoopCounters CommLoop::counters() const noexcept {
     auto value = [](const parley::sync::atomic<uint64_t> &counter) {
         return counter.load(std::memory_order_relaxed);
     };
-    return {value(tally.turns),         value(tally.accepts),    value(tally.accept_errors),
-            value(tally.connects),      value(tally.reuse_hits), value(tally.stale_hits),
-            value(tally.migrations),    value(tally.posts),      value(tally.timers),
-            tally.max_lateness.load(std::memory_order_relaxed)};
+    return {value(tally.turns),         value(tally.accepts),
+            value(tally.accept_errors), value(tally.connects),
+            value(tally.reuse_hits),    value(tally.stale_hits),
+            value(tally.migrations),    value(tally.posts),
+            value(tally.timers),        tally.max_lateness.load(std::memory_order_relaxed)};
 }

@@ -155,6 +155,7 @@ private:
     void run_timers();
     void flush_handed();
     void empty_graveyard();
+    void close_descriptors() noexcept;
     int64_t wait_time();
     void poll();
     bool has_work() const { return !ready_.empty() || !pending_.empty(); }

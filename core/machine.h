@@ -13,7 +13,7 @@
 struct Listener : parley::core::Source {
     struct list_head link; // the loop's listeners
     int fd = -1;
-    bool paused = false;   // by pause_accept()
+    bool paused = false; // by pause_accept()
     bool backing_off = false;
     CommTimer timer; // lifetime of the listener, or end of a back-off
     int64_t lifetime = INT64_MAX;
@@ -25,9 +25,9 @@ struct ServiceLoop {
     struct CommBinding *binding = nullptr;
     parley::core::Loop *loop = nullptr;
     Listener listener;
-    struct list_head kept;        // kept alive, most recently used first
-    struct list_head connections; // all of them, through CommConnEntry::all
-    struct list_head link;        // the loop's services, until unbound and without connections
+    struct list_head kept;                      // kept alive, most recently used first
+    struct list_head connections;               // all of them, through CommConnEntry::all
+    struct list_head link;                      // the loop's services, until unbound and without connections
     parley::sync::atomic<size_t> kept_count{0}; // written by the loop
     parley::sync::atomic<size_t> claimed{0};    // of these, promised to drain()
     parley::sync::atomic<bool> drain_posted{false};
@@ -90,16 +90,19 @@ public:
     using Output = parley::core::Output;
 
     // completion.cpp: who runs a completion, and where.
-    static bool in_place(const CommCore *core) { return !core->has_handlers && core->event_handler == nullptr; }
+    static bool in_place(const CommCore *core) {
+        return !core->has_handlers && core->event_handler == nullptr;
+    }
     // Runs node->run(node): here and now when the core has no handlers or `stay`, else there.
     static void complete(Loop *loop, CommNode *node, bool stay);
     static void to_handlers(CommCore *core, CommNode *head, CommNode *tail, size_t count); // any thread
     static bool in_callback_of(const CommCore *core); // this thread, by way of a CommEventHandler
     static void deliver(Loop *loop, CommSession *session, int state, int error, int cause);
     static void deliver_push(Loop *loop, CommPush *push, int state, int error);
-    static Loop *least_loaded(CommCore *core);        // any thread
-    static Loop *loop_for_work(CommCore *core);       // any thread: the current one, else by turns
-    static Loop *loop_for_request(CommCore *core, CommSession *session, CommTarget *target); // no loop's thread
+    static Loop *least_loaded(CommCore *core);  // any thread
+    static Loop *loop_for_work(CommCore *core); // any thread: the current one, else by turns
+    static Loop *loop_for_request(CommCore *core, CommSession *session,
+                                  CommTarget *target); // no loop's thread
     static bool loop_is_empty(Loop *loop);
     static void stop_loop(Loop *loop);
     static void stop_entry(Entry *entry);
@@ -107,18 +110,18 @@ public:
     // connection.cpp
     static Entry *new_client_entry(Loop *loop);
     static ServiceEntry *new_service_entry(Loop *loop, const struct sockaddr *addr, socklen_t size);
-    static int enter_loop(Entry *entry);          // into epoll and the list of connections: 0 or an errno
-    static void leave_loop(Entry *entry);         // out of them
+    static int enter_loop(Entry *entry);  // into epoll and the list of connections: 0 or an errno
+    static void leave_loop(Entry *entry); // out of them
     static void on_events(parley::core::Source *source, uint32_t events);
     static void on_timer(CommTimer *timer);
-    static void schedule(Entry *entry);           // drive() it from the top of the loop
+    static void schedule(Entry *entry); // drive() it from the top of the loop
     static void drive(Entry *entry);
-    static void rearm(Entry *entry);              // after a deadline changed
-    static void close(Entry *entry);              // frees the descriptor; the entry lives while pinned
+    static void rearm(Entry *entry); // after a deadline changed
+    static void close(Entry *entry); // frees the descriptor; the entry lives while pinned
     static void fail(Entry *entry, int state, int error, int cause); // ends everything on it, closes
-    static void discard(Entry *entry);            // one that never entered its loop
+    static void discard(Entry *entry);                               // one that never entered its loop
     static void pin(Entry *entry) { entry->ref.fetch_add(1, std::memory_order_relaxed); }
-    static void unpin(Entry *entry);              // any thread
+    static void unpin(Entry *entry);                      // any thread
     static void doom(Entry *entry, int error, int cause); // fail it from the top of the loop
     static const CommDeadlines &limits(const Entry *entry);
     static int64_t after(const Loop *loop, int ms) {
@@ -214,7 +217,7 @@ public:
     static int drain(CommService *service, int max);
     static void drain_on_loop(ServiceLoop *home);
     static void service_incref(CommService *service) { service->ref.fetch_add(1, std::memory_order_relaxed); }
-    static void service_decref(CommService *service); // any thread
+    static void service_decref(CommService *service);          // any thread
     static void set_paused(CommService *service, bool paused); // any thread
     static void release_core(CommCore *core);                  // any thread
 

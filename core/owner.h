@@ -5,9 +5,10 @@
 
 #include <stddef.h>
 
-#define PARLEY_OWNER(pointer, type, member)                                                                 \
-    (__extension__({                                                                                        \
-        _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Winvalid-offsetof\"")             \
-            type *owner_ = reinterpret_cast<type *>(reinterpret_cast<char *>(pointer) - offsetof(type, member)); \
-        _Pragma("GCC diagnostic pop") owner_;                                                               \
+#define PARLEY_OWNER(pointer, type, member)                                                                  \
+    (__extension__({                                                                                         \
+        _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Winvalid-offsetof\"")              \
+            type *owner_ =                                                                                   \
+                reinterpret_cast<type *>(reinterpret_cast<char *>(pointer) - offsetof(type, member));        \
+        _Pragma("GCC diagnostic pop") owner_;                                                                \
     }))

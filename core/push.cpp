@@ -77,7 +77,8 @@ int CommMachine::push(CommSession *session, const void *data, size_t size, size_
         Entry *target = self->entry;
         target->queued.fetch_sub(static_cast<uint32_t>(self->size), std::memory_order_relaxed);
         // A client connection may serve another request by now.
-        bool same = target->service != nullptr || (target->session != nullptr && target->session->seq == self->seq);
+        bool same =
+            target->service != nullptr || (target->session != nullptr && target->session->seq == self->seq);
         if (same && open_for_push(target)) {
             if (target->datagram && target->service != nullptr) {
                 struct iovec iov = {self->bytes, self->size};

@@ -13,7 +13,8 @@
 
 namespace {
 
-constexpr size_t worth_direct = 16384; // less is copied faster than placed
+constexpr size_t worth_direct = 16384;  // less is copied faster than placed
+constexpr int messages_per_visit = 256; // tiny ones; then others get their turn
 
 } // namespace
 
@@ -30,12 +31,14 @@ void CommMachine::read(Entry *entry) {
         left->size -= taken;
         if (left->size > 0 && entry->sockfd >= 0) {
             entry->leftover = left;
+            if (may_receive(entry))
+                schedule(entry);
             return;
         }
         loop->world->deallocate(left);
     }
 
-    while (entry->readable && !entry->eof && budget > 0 && may_receive(entry)) {
+    while (entry->readable && !entry->eof && budget > 0 && entry->leftover == nullptr && may_receive(entry)) {
         // A message may offer its own memory, worth it only for large pieces. Where they are usual it is
         // asked before its first byte is read: the descriptor is readable, so that byte is here.
         bool early = entry->bulky && !entry->got_bytes && !entry->hangup && entry->tls == nullptr;
@@ -74,6 +77,8 @@ void CommMachine::read(Entry *entry) {
                 receive(entry, static_cast<char *>(place), direct, true, direct < size);
             if (direct < size)
                 receive(entry, loop->read_buffer, size - direct, false, false);
+            if (size == room)
+                entry->bulky = false; // readable still, but perhaps of nothing: not to be relied on
             continue;
         }
         if (early) {
@@ -112,7 +117,7 @@ void CommMachine::receive(Entry *entry, char *data, size_t size, bool theirs, bo
 
 size_t CommMachine::consume(Entry *entry, char *data, size_t size, bool theirs, bool more) {
     size_t offset = 0;
-    while (offset < size && may_receive(entry)) {
+    for (int served = 0; offset < size && served < messages_per_visit && may_receive(entry);) {
         if (!entry->got_bytes) {
             if (!start_message(entry))
                 return size;
@@ -149,6 +154,7 @@ size_t CommMachine::consume(Entry *entry, char *data, size_t size, bool theirs, 
                 offset = size;
             }
             service_message(entry);
+            served++;
             // The reply of a coroutine that was just made ready comes from here.
             entry->loop->run_ready();
         } else if (n == 0) {
@@ -209,8 +215,9 @@ void CommMachine::receive_progress(Entry *entry) {
         entry->receive_deadline = std::min(entry->receive_deadline, total);
         entry->timed = true;
     }
-    entry->read_gap = entry->first_wait || entry->sending ? INT64_MAX
-                                                          : after(entry->loop, session->target->response_timeout);
+    entry->read_gap = entry->first_wait || entry->sending
+                          ? INT64_MAX
+                          : after(entry->loop, session->target->response_timeout);
     rearm(entry);
 }
 

@@ -166,7 +166,8 @@ void CommMachine::service_message(Entry *entry) {
     }
     turn->state.store(TURN_AWAITING, std::memory_order_release);
     deliver(entry->loop, session, CS_STATE_TOREPLY, 0, CC_NONE);
-    if (part->at_connect && entry->session == nullptr && may_receive(entry) && start_session(entry) == nullptr)
+    if (part->at_connect && entry->session == nullptr && may_receive(entry) &&
+        start_session(entry) == nullptr)
         doom(entry, errno, CC_NONE);
 }
 
@@ -211,7 +212,8 @@ void CommMachine::posted_reply(CommNode *node) {
         else if (stopped)
             deliver(entry->loop, session, CS_STATE_STOPPED, 0, CC_STOP);
         else
-            deliver(entry->loop, session, CS_STATE_ERROR, entry->error > 0 ? entry->error : ECONNRESET, CC_SEND);
+            deliver(entry->loop, session, CS_STATE_ERROR, entry->error > 0 ? entry->error : ECONNRESET,
+                    CC_SEND);
         return;
     }
     if (entry->datagram) {
@@ -219,7 +221,8 @@ void CommMachine::posted_reply(CommNode *node) {
             int error = errno;
             datagram_over(entry);
             turn_over(entry, turn);
-            deliver(entry->loop, session, CS_STATE_ERROR, ticket_finished(session) ? error : ECANCELED, CC_SEND);
+            deliver(entry->loop, session, CS_STATE_ERROR, ticket_finished(session) ? error : ECANCELED,
+                    CC_SEND);
         }
         return;
     }
@@ -287,11 +290,12 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
         deliver(loop, session, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
     else
         deliver(loop, session, CS_STATE_SUCCESS, 0, CC_NONE);
-    if (part->at_connect && entry->session == nullptr && may_receive(entry) && start_session(entry) == nullptr)
+    if (part->at_connect && entry->session == nullptr && may_receive(entry) &&
+        start_session(entry) == nullptr)
         doom(entry, errno, CC_NONE);
     // Closing, the end of the stream, and requests that came meanwhile wait for the top of the loop.
-    if (!entry->driving && (entry->state == CONN_STATE_CLOSING || entry->readable || entry->leftover != nullptr ||
-                            entry->eof))
+    if (!entry->driving &&
+        (entry->state == CONN_STATE_CLOSING || entry->readable || entry->leftover != nullptr || entry->eof))
         schedule(entry);
 }
 

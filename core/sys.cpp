@@ -84,7 +84,9 @@ public:
     int socket(int domain, int type, int protocol) override {
         return ::socket(domain, type | SOCK_CLOEXEC, protocol);
     }
-    int bind(int fd, const struct sockaddr *addr, socklen_t addrlen) override { return ::bind(fd, addr, addrlen); }
+    int bind(int fd, const struct sockaddr *addr, socklen_t addrlen) override {
+        return ::bind(fd, addr, addrlen);
+    }
     int listen(int fd, int backlog) override { return ::listen(fd, backlog); }
     int accept(int fd, struct sockaddr *addr, socklen_t *addrlen) override {
         return retry([&] { return ::accept4(fd, addr, addrlen, SOCK_NONBLOCK | SOCK_CLOEXEC); });
@@ -185,7 +187,8 @@ public:
         return ::sigaction(signal, action, old);
     }
     int thread_start(thread_handle *thread, void (*run)(void *), void *argument) override {
-        auto block = std::unique_ptr<thread_start_block>(new (std::nothrow) thread_start_block{run, argument});
+        auto block =
+            std::unique_ptr<thread_start_block>(new (std::nothrow) thread_start_block{run, argument});
         auto id = std::unique_ptr<pthread_t>(new (std::nothrow) pthread_t);
         if (!block || !id)
             return ENOMEM;

@@ -132,8 +132,14 @@ bool CommMachine::slot_finished(CommSession *session) {
     uint64_t now = slot->state.load(std::memory_order_acquire);
     uint64_t next = word(static_cast<uint32_t>(now >> 8) + 1, IDLE);
     bool ours = true;
-    if ((now & 0xff) != FLYING || !slot->state.compare_exchange_strong(now, next, std::memory_order_acq_rel)) {
+    if ((now & 0xff) != FLYING ||
+        !slot->state.compare_exchange_strong(now, next, std::memory_order_acq_rel)) {
         ours = (now & 0xff) != CANCELLED;
+        if (!ours) {
+            // cancel() may be about to post to the loop, which must not end before.
+            slot->lock();
+            slot->unlock();
+        }
         slot->state.store(next, std::memory_order_release);
     }
     return ours;

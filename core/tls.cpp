@@ -19,18 +19,18 @@ namespace parley::core {
 struct TlsState {
     SSL *ssl = nullptr;
     CommConnEntry *entry = nullptr;
-    bool socket_ready = false;    // there may be something to recv()
-    bool truncated = false;       // FIN without close_notify
-    bool closed = false;          // close_notify came
-    bool failed = false;          // no close_notify may be sent any more
-    bool starved = false;         // OpenSSL has had everything and wants more
+    bool socket_ready = false; // there may be something to recv()
+    bool truncated = false;    // FIN without close_notify
+    bool closed = false;       // close_notify came
+    bool failed = false;       // no close_notify may be sent any more
+    bool starved = false;      // OpenSSL has had everything and wants more
     bool read_wants_write = false;
     bool write_wants_read = false;
-    const char *in = nullptr;     // ciphertext not yet given to OpenSSL ...
+    const char *in = nullptr; // ciphertext not yet given to OpenSSL ...
     size_t in_size = 0;
-    char *stash = nullptr;        // ... in here, or in the loop's buffer
-    size_t pending_write = 0;     // a write that must be repeated with as many bytes
-    int failure = 0;              // what a failed call meant; OpenSSL says it only once
+    char *stash = nullptr;    // ... in here, or in the loop's buffer
+    size_t pending_write = 0; // a write that must be repeated with as many bytes
+    int failure = 0;          // what a failed call meant; OpenSSL says it only once
     unsigned long error = 0;
     long verify = X509_V_OK;
 };
@@ -136,7 +136,8 @@ int CommMachine::tls_start(Entry *entry, SSL_CTX *ctx, bool client) {
     }
     auto *tls = new (std::nothrow) TlsState;
     const BIO_METHOD *method = bio_method();
-    if (loop->merge_buffer == nullptr || loop->cipher_buffer == nullptr || tls == nullptr || method == nullptr) {
+    if (loop->merge_buffer == nullptr || loop->cipher_buffer == nullptr || tls == nullptr ||
+        method == nullptr) {
         delete tls;
         entry->error = ENOMEM;
         return -1;
@@ -344,7 +345,8 @@ void CommMachine::tls_remember(Entry *entry) {
         return;
     // OpenSSL notes the name itself only when the server confirms it, which most do not.
     const char *name = SSL_get_servername(entry->tls->ssl, TLSEXT_NAMETYPE_host_name);
-    bool named = same(SSL_SESSION_get0_hostname(session), name) || SSL_SESSION_set1_hostname(session, name) == 1;
+    bool named =
+        same(SSL_SESSION_get0_hostname(session), name) || SSL_SESSION_set1_hostname(session, name) == 1;
     if (named && SSL_SESSION_is_resumable(session)) {
         SSL_SESSION *&place = entry->pool->per_loop[entry->loop->index()].tls_session;
         std::swap(place, session);

@@ -121,7 +121,8 @@ void CommMachine::append_output(Entry *entry, Output *output) {
     output->next = nullptr;
     if (outbox->first == nullptr) {
         outbox->first = output;
-        outbox->write_gap = after(entry->loop, entry->target != nullptr ? entry->target->response_timeout : -1);
+        outbox->write_gap =
+            after(entry->loop, entry->target != nullptr ? entry->target->response_timeout : -1);
     } else {
         outbox->last->next = output;
     }
@@ -156,7 +157,8 @@ bool CommMachine::flush(Entry *entry) {
             }
             advance(iov, output->count, static_cast<size_t>(n));
             output->position = static_cast<int>(iov - output->write_iov);
-            outbox->write_gap = after(entry->loop, entry->target != nullptr ? entry->target->response_timeout : -1);
+            outbox->write_gap =
+                after(entry->loop, entry->target != nullptr ? entry->target->response_timeout : -1);
         }
         if (output->count > 0) {
             rearm(entry);

@@ -6,17 +6,17 @@ namespace parley::inline PARLEY_ABI {
 namespace detail {
 
 void acceptor_state::open_in_task() noexcept {
-    if (parley::loop* here = parley::loop::current())
+    if (parley::loop *here = parley::loop::current())
         open(*here, false);
 }
 
-int acceptor_state::bind_to(Communicator& communicator, CommLoop& here) noexcept {
+int acceptor_state::bind_to(Communicator &communicator, CommLoop &here) noexcept {
     return communicator.bind(this, &here);
 }
 
-void acceptor_state::arrived(connection_state& newcomer) noexcept {
+void acceptor_state::arrived(connection_state &newcomer) noexcept {
     newcomer.retain();
-    if (accept_base* one = accepting_.pop_front()) {
+    if (accept_base *one = accepting_.pop_front()) {
         one->given_ = &newcomer;
         one->task_->complete();
         return;
@@ -30,8 +30,8 @@ void acceptor_state::arrived(connection_state& newcomer) noexcept {
     }
 }
 
-connection_state* acceptor_state::pop() noexcept {
-    connection_state* oldest = first_;
+connection_state *acceptor_state::pop() noexcept {
+    connection_state *oldest = first_;
     if (!oldest)
         return nullptr;
     first_ = std::exchange(oldest->next_in_queue, nullptr);
@@ -47,18 +47,18 @@ connection_state* acceptor_state::pop() noexcept {
 void acceptor_state::changed() noexcept {
     if (state() == phase::open || is_opening())
         return;
-    while (accept_base* one = accepting_.pop_front())
+    while (accept_base *one = accepting_.pop_front())
         one->task_->complete();
-    while (connection_state* nobodys = pop())
+    while (connection_state *nobodys = pop())
         nobodys->abandon();
 }
 
 void acceptor_state::abandoned() noexcept {
-    while (accept_base* one = accepting_.pop_front())
+    while (accept_base *one = accepting_.pop_front())
         one->task_->complete_stopped();
 }
 
-accept_base::accept_base(acceptor_state* state) noexcept {
+accept_base::accept_base(acceptor_state *state) noexcept {
     if (state && state->is_here())
         state_ = hold(*state);
     else
@@ -78,7 +78,7 @@ bool accept_base::await_ready() noexcept {
     return given_ || (!state_->is_opening() && state_->state() != door::phase::open);
 }
 
-bool accept_base::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool accept_base::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     task.begin(*this);
     state_->open(task.loop(), true);
@@ -88,7 +88,7 @@ bool accept_base::await_suspend(std::coroutine_handle<>, context& task) noexcept
     return true;
 }
 
-connection_state* accept_base::take() noexcept {
+connection_state *accept_base::take() noexcept {
     return std::exchange(given_, nullptr);
 }
 

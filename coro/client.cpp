@@ -12,16 +12,16 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// Addresses ------------------------------------------------------------------------------------------------------------
+// --- Addresses ---
 
-int client_target::open(const endpoint& where, const client_settings& settings, const std::string& host) {
+int client_target::open(const endpoint &where, const client_settings &settings, const std::string &host) {
     struct sockaddr_storage storage;
     result<socklen_t> length = where.to_sockaddr(storage);
     if (!length) {
         errno = length.error() == std::errc::filename_too_long ? ENAMETOOLONG : EINVAL;
         return -1;
     }
-    const auto* address = reinterpret_cast<const struct sockaddr*>(&storage);
+    const auto *address = reinterpret_cast<const struct sockaddr *>(&storage);
     where_ = where;
     host_ = host;
     const int done = settings.tls
@@ -39,24 +39,25 @@ client_state::client_state(endpoint to, client_settings how)
 
 // No request is under way any more; idle connections are closed by their loops, later.
 client_state::~client_state() {
-    for (const auto& all : known_) {
-        for (const auto& target : all->targets)
+    for (const auto &all : known_) {
+        for (const auto &target : all->targets)
             target->deinit();
     }
 }
 
-client_state::addresses* client_state::adopt(const std::vector<endpoint>& found) {
+client_state::addresses *client_state::adopt(const std::vector<endpoint> &found) {
     sync::lock_guard<sync::mutex> lock(mutex_);
-    for (const auto& all : known_) {
-        const bool same = std::equal(all->targets.begin(), all->targets.end(), found.begin(), found.end(),
-                                     [](const auto& target, const endpoint& one) { return target->where() == one; });
+    for (const auto &all : known_) {
+        const bool same =
+            std::equal(all->targets.begin(), all->targets.end(), found.begin(), found.end(),
+                       [](const auto &target, const endpoint &one) { return target->where() == one; });
         if (same) {
             current_.store(all.get(), sync::memory_order_release);
             return all.get();
         }
     }
     auto fresh = std::make_unique<addresses>();
-    for (const endpoint& one : found) {
+    for (const endpoint &one : found) {
         auto target = std::make_unique<client_target>();
         if (target->open(one, settings, host) < 0)
             throw std::system_error(errno, std::system_category());
@@ -67,29 +68,29 @@ client_state::addresses* client_state::adopt(const std::vector<endpoint>& found)
     return known_.back().get();
 }
 
-void client_state::forget(addresses* stale) noexcept {
+void client_state::forget(addresses *stale) noexcept {
     current_.compare_exchange_strong(stale, nullptr);
 }
 
 void client_state::close_idle() noexcept {
     sync::lock_guard<sync::mutex> lock(mutex_);
-    for (const auto& all : known_) {
-        for (const auto& target : all->targets)
+    for (const auto &all : known_) {
+        for (const auto &target : all->targets)
             target->close_idle();
     }
 }
 
-// A request ------------------------------------------------------------------------------------------------------------
+// --- A request ---
 
 client_operation::client_operation(std::shared_ptr<client_state> state) noexcept : state_(std::move(state)) {}
 
-bool client_operation::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool client_operation::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     task.begin(*this);
     starting_ = true;
     if (!state_)
         fail(error(errc::closed));
-    else if (client_state::addresses* all = state_->current())
+    else if (client_state::addresses *all = state_->current())
         reach(all);
     else
         resolve();
@@ -107,14 +108,14 @@ void client_operation::resolve() noexcept {
     }
     try {
         reach(state_->adopt(std::vector<endpoint>(1, state_->where)));
-    } catch (const std::system_error& e) {
+    } catch (const std::system_error &e) {
         fail(error(e.code(), parley::stage::connect, state_->where.to_string()));
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         fail(errno_error(ENOMEM, parley::stage::connect, {}));
     }
 }
 
-void client_operation::resolved(query& q) noexcept {
+void client_operation::resolved(query &q) noexcept {
     query_ = nullptr;
     if (!q.answer) {
         fail(std::move(q.answer.error().set_elapsed(elapsed())));
@@ -122,14 +123,14 @@ void client_operation::resolved(query& q) noexcept {
     }
     try {
         reach(state_->adopt(*q.answer));
-    } catch (const std::system_error& e) {
+    } catch (const std::system_error &e) {
         fail(error(e.code(), parley::stage::connect, state_->where.to_string()));
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         fail(errno_error(ENOMEM, parley::stage::connect, {}));
     }
 }
 
-void client_operation::reach(client_state::addresses* all) noexcept {
+void client_operation::reach(client_state::addresses *all) noexcept {
     all_ = all;
     address_ = all->preferred.load(sync::memory_order_relaxed);
     acquire();
@@ -141,7 +142,7 @@ void client_operation::acquire() noexcept {
         submit();
 }
 
-void client_operation::granted(CommTarget*) {
+void client_operation::granted(CommTarget *) {
     submit();
 }
 
@@ -162,8 +163,8 @@ void client_operation::handle(int state, int error_number) {
         finish();
         return;
     }
-    error failure = session_error(*this, state, error_number, parley::stage::receive, target().where().to_string(),
-                                  elapsed());
+    error failure = session_error(*this, state, error_number, parley::stage::receive,
+                                  target().where().to_string(), elapsed());
     if (state == CS_STATE_ERROR && get_cause() == CC_CONNECT && !cancelled_)
         next_address(std::move(failure));
     else
@@ -209,7 +210,7 @@ void client_operation::cancel() noexcept {
         break;
     case phase::in_flight:
         cancelled_ = true;
-        task_->loop().communicator().cancel(static_cast<CommSession*>(this)); // handle() follows
+        task_->loop().communicator().cancel(static_cast<CommSession *>(this)); // handle() follows
         break;
     case phase::idle:
     case phase::done:

@@ -9,9 +9,10 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-bool compute_base::await_suspend(std::coroutine_handle<>, context& task) noexcept {
-    runtime& rt = task.loop().runtime();
+bool compute_base::await_suspend(std::coroutine_handle<>, context &task) noexcept {
+    runtime &rt = task.loop().runtime();
     task_ = &task;
+    error_ = 0;
     task.begin(*this);
     if (rt.executor().request(this, &rt.compute_queue()) == 0)
         return true;

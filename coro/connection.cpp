@@ -4,7 +4,7 @@ namespace parley::inline PARLEY_ABI {
 namespace detail {
 
 // Elsewhere not even the count of references may be touched.
-recv_base::recv_base(connection_state* state) noexcept {
+recv_base::recv_base(connection_state *state) noexcept {
     if (state && state->is_here())
         state_ = hold(*state);
     else
@@ -16,12 +16,12 @@ bool recv_base::await_ready() noexcept {
     return refused_ || state_->recv_is_ready();
 }
 
-bool recv_base::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool recv_base::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     state_->wait_for_request(task);
     return true;
 }
 
-turn* recv_base::take() noexcept {
+turn *recv_base::take() noexcept {
     return refused_ ? nullptr : state_->take_request();
 }
 
@@ -31,7 +31,7 @@ error recv_base::why() const {
     return state_->recv_error(refused_);
 }
 
-send_base::send_base(connection_state* state) noexcept {
+send_base::send_base(connection_state *state) noexcept {
     if (state && state->is_here())
         state_ = hold(*state);
     else
@@ -42,7 +42,7 @@ bool send_base::await_ready() noexcept {
     return !state_ || !state_->can_send(status_);
 }
 
-bool send_base::begin(context& task, CommMessageOut& message) noexcept {
+bool send_base::begin(context &task, CommMessageOut &message) noexcept {
     return state_->begin_send(task, message, status_);
 }
 

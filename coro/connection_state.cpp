@@ -18,16 +18,16 @@ namespace detail {
 // The core's hold on a connection's state, from accept to the last session that saw it.
 class connection_state::link final : public CommConnection {
 public:
-    explicit link(connection_state& state) noexcept : state_(state) {}
+    explicit link(connection_state &state) noexcept : state_(state) {}
     ~link() override { state_->unlinked(); }
 
-    connection_state& state() const noexcept { return *state_; }
+    connection_state &state() const noexcept { return *state_; }
 
 private:
     hold<connection_state> state_;
 };
 
-// A turn, as the core sees it ------------------------------------------------------------------------------------------
+// --- A turn, as the core sees it ---
 
 int turn::send_timeout() {
     return -1; // the service's total for sending holds
@@ -64,29 +64,29 @@ std::string turn::resource() const {
     return owner_.resource();
 }
 
-// Life -----------------------------------------------------------------------------------------------------------------
+// --- Life ---
 
-connection_state::connection_state(door& from, CommLoop& home) noexcept : door_(from), home_(home) {
-    CommNode::run = [](CommNode* node) { static_cast<connection_state*>(node)->abandon(); };
+connection_state::connection_state(door &from, CommLoop &home) noexcept : door_(from), home_(home) {
+    CommNode::run = [](CommNode *node) { static_cast<connection_state *>(node)->abandon(); };
 }
 
 connection_state::~connection_state() {
     assert(!first_ && is_closed());
 }
 
-CommConnection* connection_state::make_link(int fd) noexcept {
+CommConnection *connection_state::make_link(int fd) noexcept {
     try {
         if (!door_.common_local()) {
             struct sockaddr_storage address;
             socklen_t length = sizeof address;
-            auto* generic = reinterpret_cast<struct sockaddr*>(&address);
+            auto *generic = reinterpret_cast<struct sockaddr *>(&address);
             if (sys::getsockname(fd, generic, &length) == 0)
                 local_ = std::make_unique<endpoint>(generic, length);
         }
-        auto* made = new link(*this);
+        auto *made = new link(*this);
         linked_.store(true, sync::memory_order_relaxed);
         return made;
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         errno = ENOMEM;
         return nullptr;
     }
@@ -99,7 +99,7 @@ void connection_state::abandon() noexcept {
             release();
         return;
     }
-    if (context* task = std::exchange(receiver_, nullptr)) {
+    if (context *task = std::exchange(receiver_, nullptr)) {
         receiving_ = false;
         task->complete_stopped();
     }
@@ -129,29 +129,29 @@ void connection_state::begin_close() noexcept {
 void connection_state::unlinked() noexcept {
     note_failure(farewell());
     receiving_ended();
-    while (close_wait* one = closers_.pop_front())
+    while (close_wait *one = closers_.pop_front())
         one->task_->complete();
     linked_.store(false, sync::memory_order_release); // last: from here on another thread may take it as gone
 }
 
-// Turns ----------------------------------------------------------------------------------------------------------------
+// --- Turns ---
 
-CommSession* connection_state::new_session(CommConnection* of) noexcept {
-    return static_cast<link*>(of)->state().next_turn();
+CommSession *connection_state::new_session(CommConnection *of) noexcept {
+    return static_cast<link *>(of)->state().next_turn();
 }
 
-CommSession* connection_state::next_turn() noexcept {
+CommSession *connection_state::next_turn() noexcept {
     if (closing_) {
         errno = ECANCELED;
         return nullptr; // the core closes
     }
-    turn* t = find(turn::phase::spare);
+    turn *t = find(turn::phase::spare);
     if (t) {
         unlink(*t);
     } else {
         try {
             t = make_turn();
-        } catch (const std::bad_alloc&) {
+        } catch (const std::bad_alloc &) {
             errno = ENOMEM;
             return nullptr;
         }
@@ -167,7 +167,7 @@ CommSession* connection_state::next_turn() noexcept {
     return nullptr;
 }
 
-void connection_state::request_arrived(turn& t) noexcept {
+void connection_state::request_arrived(turn &t) noexcept {
     t.bound_ = false;
     t.phase_ = turn::phase::ready;
     if (closing_)
@@ -176,8 +176,8 @@ void connection_state::request_arrived(turn& t) noexcept {
         wake_receiver();
 }
 
-void connection_state::answered(turn& t) noexcept {
-    context* task = std::exchange(t.sender_, nullptr);
+void connection_state::answered(turn &t) noexcept {
+    context *task = std::exchange(t.sender_, nullptr);
     *std::exchange(t.status_, nullptr) = send_status::sent;
     t.answer_ = nullptr;
     t.phase_ = turn::phase::spare;
@@ -188,19 +188,19 @@ void connection_state::answered(turn& t) noexcept {
         cancelled ? task->complete_stopped() : task->complete();
 }
 
-void connection_state::turn_failed(turn& t, int state, int error_number) noexcept {
+void connection_state::turn_failed(turn &t, int state, int error_number) noexcept {
     const hold keep(*this);
     const bool was_sending = t.phase_ == turn::phase::sending;
     const bool is_first = !ending_ || clean_end_;
-    const context* waiting = was_sending ? t.sender_ : receiver_;
+    const context *waiting = was_sending ? t.sender_ : receiver_;
     note_failure(session_error(t, state, error_number, was_sending ? stage::send : stage::receive, resource(),
                                waiting ? since(*waiting) : std::chrono::nanoseconds()));
     if (!was_sending)
         clean_end_ = is_first && state == CS_STATE_ERROR && error_number == 0 && t.get_cause() == CC_EOF;
 
-    context* task = std::exchange(t.sender_, nullptr);
+    context *task = std::exchange(t.sender_, nullptr);
     const bool cancelled = t.cancelled_;
-    if (send_status* status = std::exchange(t.status_, nullptr))
+    if (send_status *status = std::exchange(t.status_, nullptr))
         *status = send_status::failed;
     destroy(t);
     receiving_ended();
@@ -209,7 +209,7 @@ void connection_state::turn_failed(turn& t, int state, int error_number) noexcep
 }
 
 // A turn that awaits its answer will not get it to the peer any more; send() says so.
-void connection_state::peer_closed(turn&) noexcept {
+void connection_state::peer_closed(turn &) noexcept {
     const hold keep(*this);
     note_failure(error(system_error_code(ECONNRESET), stage::send, resource()));
     receiving_ended();
@@ -221,7 +221,8 @@ error connection_state::farewell() const {
     return error(ours ? errc::closed : errc::stopping, stage::shutdown, resource());
 }
 
-// The first failure is the cause of the others; only the end of the peer's stream may be followed by a real one.
+// The first failure is the cause of the others; only the end of the peer's stream may be followed by a real
+// one.
 void connection_state::note_failure(error failure) noexcept {
     if (!ending_)
         ending_ = std::make_unique<ending>(ending{std::move(failure), peer()});
@@ -237,78 +238,78 @@ void connection_state::receiving_ended() noexcept {
 }
 
 // With the last session may go the connection, and with that this state.
-void connection_state::destroy_last(turn& t) noexcept {
+void connection_state::destroy_last(turn &t) noexcept {
     const hold keep(*this);
     destroy(t);
 }
 
 void connection_state::destroy_spares() noexcept {
     const hold keep(*this);
-    while (turn* spare = find(turn::phase::spare))
+    while (turn *spare = find(turn::phase::spare))
         destroy(*spare);
 }
 
 void connection_state::wake_receiver() noexcept {
-    if (context* task = std::exchange(receiver_, nullptr))
+    if (context *task = std::exchange(receiver_, nullptr))
         task->complete();
 }
 
-void connection_state::append(turn& t) noexcept {
-    turn** end = &first_;
+void connection_state::append(turn &t) noexcept {
+    turn **end = &first_;
     while (*end)
         end = &(*end)->next_;
     *end = &t;
     t.next_ = nullptr;
 }
 
-void connection_state::unlink(turn& t) noexcept {
-    turn** place = &first_;
+void connection_state::unlink(turn &t) noexcept {
+    turn **place = &first_;
     while (*place != &t)
         place = &(*place)->next_;
     *place = t.next_;
 }
 
-void connection_state::destroy(turn& t) noexcept {
+void connection_state::destroy(turn &t) noexcept {
     if (!ending_ && t.peer() && !t.next_ && first_ == &t)
         note_failure(farewell()); // the last one that knows the peer
     unlink(t);
     free_turn(&t);
 }
 
-turn* connection_state::find(turn::phase what) const noexcept {
-    turn* t = first_;
+turn *connection_state::find(turn::phase what) const noexcept {
+    turn *t = first_;
     while (t && t->phase_ != what)
         t = t->next_;
     return t;
 }
 
-turn* connection_state::idle_turn() const noexcept {
-    turn* t = find(turn::phase::receiving);
+turn *connection_state::idle_turn() const noexcept {
+    turn *t = find(turn::phase::receiving);
     return t && !t->bound_ ? t : nullptr;
 }
 
-// recv() ---------------------------------------------------------------------------------------------------------------
+// recv() ----------------------------------------------------------------------------------------------------
 
 bool connection_state::recv_is_ready() const noexcept {
     return closing_ || no_more_ || find(turn::phase::ready);
 }
 
-void connection_state::wait_for_request(context& task) noexcept {
+void connection_state::wait_for_request(context &task) noexcept {
     receiving_ = true;
     receiver_ = &task;
     task.begin(*this);
-    // The core has begun a turn by now, or it closes after the last answer; then spare turns are all that keeps the
-    // connection, and unlinked() follows when they let go.
+    // The core has begun a turn by now, or it closes after the last answer; then spare turns are all that
+    // keeps the connection, and unlinked() follows when they let go.
     bool idle = true;
-    for (const turn* t = first_; t; t = t->next_)
+    for (const turn *t = first_; t; t = t->next_)
         idle = idle && t->phase_ == turn::phase::spare;
     if (idle)
         destroy_spares();
 }
 
-turn* connection_state::take_request() noexcept {
+turn *connection_state::take_request() noexcept {
     receiving_ = false;
-    turn* t = closing_ ? nullptr : find(turn::phase::ready);
+    turn *t = closing_ ? nullptr : find(turn::phase::ready);
     if (t)
         t->phase_ = turn::phase::open;
     return t;
@@ -330,13 +331,13 @@ void connection_state::cancel() noexcept {
 }
 
 parley::stage connection_state::stage() const noexcept {
-    const turn* t = find(turn::phase::receiving);
+    const turn *t = find(turn::phase::receiving);
     return t && t->bound_ ? parley::stage::receive : parley::stage::idle;
 }
 
-// send() ---------------------------------------------------------------------------------------------------------------
+// send() ----------------------------------------------------------------------------------------------------
 
-bool connection_state::can_send(send_status& status) const noexcept {
+bool connection_state::can_send(send_status &status) const noexcept {
     if (closing_)
         status = send_status::closed;
     else if (!find(turn::phase::open))
@@ -346,8 +347,8 @@ bool connection_state::can_send(send_status& status) const noexcept {
     return false;
 }
 
-bool connection_state::begin_send(context& task, CommMessageOut& message, send_status& status) noexcept {
-    turn* t = find(turn::phase::open);
+bool connection_state::begin_send(context &task, CommMessageOut &message, send_status &status) noexcept {
+    turn *t = find(turn::phase::open);
     assert(t && !closing_);
     t->phase_ = turn::phase::sending;
     t->answer_ = &message;
@@ -384,14 +385,14 @@ error connection_state::send_error(send_status status) const {
     return error(errc::closed, stage::send, resource());
 }
 
-// Who is there ---------------------------------------------------------------------------------------------------------
+// --- Who is there ---
 
 endpoint connection_state::peer() const {
     if (ending_)
         return ending_->peer;
-    for (const turn* t = first_; t; t = t->next_) {
-        if (const CommTarget* target = t->peer()) {
-            const struct sockaddr* address = nullptr;
+    for (const turn *t = first_; t; t = t->next_) {
+        if (const CommTarget *target = t->peer()) {
+            const struct sockaddr *address = nullptr;
             socklen_t length = 0;
             target->get_addr(&address, &length);
             return endpoint(address, length);
@@ -403,11 +404,11 @@ endpoint connection_state::peer() const {
 endpoint connection_state::local() const {
     if (local_)
         return *local_;
-    const endpoint* common = is_closed() ? nullptr : door_.common_local();
+    const endpoint *common = is_closed() ? nullptr : door_.common_local();
     return common ? *common : endpoint();
 }
 
-std::chrono::nanoseconds connection_state::since(const context& task) const noexcept {
+std::chrono::nanoseconds connection_state::since(const context &task) const noexcept {
     return std::chrono::nanoseconds(home_.now() - task.since());
 }
 
@@ -416,9 +417,9 @@ error connection_state::not_here() {
                  "a connection is used on the loop that accepted it");
 }
 
-// close() --------------------------------------------------------------------------------------------------------------
+// close() ---------------------------------------------------------------------------------------------------
 
-close_wait::close_wait(connection_state* state) noexcept {
+close_wait::close_wait(connection_state *state) noexcept {
     if (!state)
         return;
     if (!state->is_here())
@@ -431,25 +432,26 @@ bool close_wait::await_ready() const noexcept {
     return !state_ || state_->is_closed();
 }
 
-bool close_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool close_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     task.begin(*this);
     state_->closers_.push_back(*this);
     return true;
 }
 
-// push() ---------------------------------------------------------------------------------------------------------------
+// push() ----------------------------------------------------------------------------------------------------
 
 // Any session of the connection will do, as long as its turn is not lost.
-CommSession* connection_state::session_to_push() const noexcept {
-    for (turn::phase what : {turn::phase::receiving, turn::phase::open, turn::phase::ready, turn::phase::sending}) {
-        if (turn* t = find(what))
+CommSession *connection_state::session_to_push() const noexcept {
+    for (turn::phase what :
+         {turn::phase::receiving, turn::phase::open, turn::phase::ready, turn::phase::sending}) {
+        if (turn *t = find(what))
             return t;
     }
     return nullptr;
 }
 
-push_wait::push_wait(connection_state* state) noexcept {
+push_wait::push_wait(connection_state *state) noexcept {
     if (state && state->is_here())
         state_ = hold(*state);
     else
@@ -458,12 +460,12 @@ push_wait::push_wait(connection_state* state) noexcept {
 
 push_wait::~push_wait() = default;
 
-bool push_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool push_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     state_of_push_ = CS_STATE_ERROR;
     if (!state_ || state_->closing_)
         return false;
-    CommSession* session = state_->session_to_push();
+    CommSession *session = state_->session_to_push();
     if (!session)
         return false;
     task.begin(*this);

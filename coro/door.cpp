@@ -19,16 +19,17 @@ int core_milliseconds(std::chrono::nanoseconds limit) noexcept {
     return static_cast<int>(std::clamp<milliseconds::rep>(ms, 1, 1'000'000'000)); // eleven days
 }
 
-door::door(endpoint where, service_settings settings) : where_(std::move(where)), settings_(std::move(settings)) {
+door::door(endpoint where, service_settings settings)
+    : where_(std::move(where)), settings_(std::move(settings)) {
     abandon_node_.owner = stop_node_.owner = unbound_node_.owner = this;
-    abandon_node_.run = [](CommNode* node) { static_cast<node_to<door>*>(node)->owner->abandon(); };
-    stop_node_.run = [](CommNode* node) { static_cast<node_to<door>*>(node)->owner->listening_stopped(); };
-    unbound_node_.run = [](CommNode* node) { static_cast<node_to<door>*>(node)->owner->unbound(); };
+    abandon_node_.run = [](CommNode *node) { static_cast<node_to<door> *>(node)->owner->abandon(); };
+    stop_node_.run = [](CommNode *node) { static_cast<node_to<door> *>(node)->owner->listening_stopped(); };
+    unbound_node_.run = [](CommNode *node) { static_cast<node_to<door> *>(node)->owner->unbound(); };
 }
 
-// Opening --------------------------------------------------------------------------------------------------------------
+// --- Opening ---
 
-void door::open(parley::loop& here, bool may_resolve) noexcept {
+void door::open(parley::loop &here, bool may_resolve) noexcept {
     if (state() != phase::shut)
         return;
     if (!where_.is_name()) {
@@ -51,7 +52,7 @@ void door::lose_interest() noexcept {
     set_phase(phase::shut);
 }
 
-void door::resolved(query& q) noexcept {
+void door::resolved(query &q) noexcept {
     query_ = nullptr;
     if (q.answer)
         open_at(q.answer->front());
@@ -59,14 +60,14 @@ void door::resolved(query& q) noexcept {
         fail(std::move(q.answer).error());
 }
 
-void door::open_at(const endpoint& address) noexcept {
+void door::open_at(const endpoint &address) noexcept {
     struct sockaddr_storage storage;
     result<socklen_t> length = address.to_sockaddr(storage);
     if (!length) {
         fail(std::move(length.error().set_stage(stage::listen)));
         return;
     }
-    auto* generic = reinterpret_cast<struct sockaddr*>(&storage);
+    auto *generic = reinterpret_cast<struct sockaddr *>(&storage);
     if (CommService::init(generic, *length, -1, settings_.gap) < 0) {
         fail(errno_error(errno, stage::listen, where_.to_string()));
         return;
@@ -77,7 +78,8 @@ void door::open_at(const endpoint& address) noexcept {
         set_deadlines(settings_.deadlines);
 
     address_ = address;
-    asks_local_ = !address.is_unix() && (address.port() == 0 || address.host() == "0.0.0.0" || address.host() == "::");
+    asks_local_ =
+        !address.is_unix() && (address.port() == 0 || address.host() == "0.0.0.0" || address.host() == "::");
     retain(); // the core's, until unbound()
     if (bind_to(home_->communicator(), home_->core()) < 0) {
         fail(errno_error(errno, stage::listen, where_.to_string()));
@@ -105,8 +107,8 @@ void door::set_phase(phase next) noexcept {
         wake(closing);
 }
 
-void door::wake(waiters<door_wait>& queue) noexcept {
-    while (door_wait* one = queue.pop_front())
+void door::wake(waiters<door_wait> &queue) noexcept {
+    while (door_wait *one = queue.pop_front())
         one->task_->complete();
 }
 
@@ -120,11 +122,12 @@ error door::why(parley::stage at) const {
     if (failure_.code())
         return failure_;
     if (is_opening())
-        return error(make_error_code(std::errc::not_connected), at, where_.to_string(), {}, "it does not listen yet");
+        return error(make_error_code(std::errc::not_connected), at, where_.to_string(), {},
+                     "it does not listen yet");
     return error(errc::closed, at, where_.to_string());
 }
 
-// Closing --------------------------------------------------------------------------------------------------------------
+// --- Closing ---
 
 void door::begin_close(int deadline_ms) noexcept {
     switch (state()) {
@@ -157,14 +160,14 @@ void door::abandon() noexcept {
             release();
         return;
     }
-    while (door_wait* one = opening.pop_front())
+    while (door_wait *one = opening.pop_front())
         one->task_->complete_stopped();
     abandoned();
     begin_close();
     release();
 }
 
-void door::post_home(node_to<door>& node) noexcept {
+void door::post_home(node_to<door> &node) noexcept {
     if (home_->is_current() || home_->core().post(&node) != 0)
         node.run(&node);
 }
@@ -172,7 +175,7 @@ void door::post_home(node_to<door>& node) noexcept {
 // Listening has ended by itself, on whatever thread.
 void door::handle_stop(int error_number) {
     stop_error_ = error_number;
-    Communicator& communicator = home_->communicator();
+    Communicator &communicator = home_->communicator();
     post_home(stop_node_);
     communicator.unbind(this);
 }
@@ -194,32 +197,32 @@ void door::unbound() noexcept {
     release();
 }
 
-// Connections ----------------------------------------------------------------------------------------------------------
+// --- Connections ---
 
-CommConnection* door::new_connection(int fd) {
+CommConnection *door::new_connection(int fd) {
     try {
-        connection_state* state = make_state(*CommLoop::current());
-        CommConnection* link = state->make_link(fd);
+        connection_state *state = make_state(*CommLoop::current());
+        CommConnection *link = state->make_link(fd);
         state->release(); // the link holds it
         return link;
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         errno = ENOMEM;
         return nullptr;
     }
 }
 
-CommSession* door::new_session(long long, CommConnection* link) {
+CommSession *door::new_session(long long, CommConnection *link) {
     return connection_state::new_session(link);
 }
 
-// Waiting --------------------------------------------------------------------------------------------------------------
+// --- Waiting ---
 
-door_wait::door_wait(door* d) noexcept {
+door_wait::door_wait(door *d) noexcept {
     if (d && d->is_here())
         door_ = hold(*d);
 }
 
-void door_wait::begin_wait(waiters<door_wait>& queue, context& task) noexcept {
+void door_wait::begin_wait(waiters<door_wait> &queue, context &task) noexcept {
     task_ = &task;
     queue_ = &queue;
     queue.push_back(*this);
@@ -239,7 +242,7 @@ bool listen_wait::await_ready() const noexcept {
     return !door_ || !door_->is_opening();
 }
 
-bool listen_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool listen_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task.begin(*this);
     door_->open(task.loop(), true);
     if (!door_->is_opening())
@@ -252,7 +255,7 @@ result<endpoint> listen_wait::await_resume() const {
     return door_ ? door_->local() : result<endpoint>(unexpect, errc::closed, parley::stage::listen);
 }
 
-shut_wait::shut_wait(door* d, int limit_ms) noexcept : door_wait(d) {
+shut_wait::shut_wait(door *d, int limit_ms) noexcept : door_wait(d) {
     if (door_)
         door_->begin_close(limit_ms);
 }
@@ -261,7 +264,7 @@ bool shut_wait::await_ready() const noexcept {
     return !door_ || door_->state() == door::phase::closed;
 }
 
-bool shut_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool shut_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task.begin(*this);
     begin_wait(door_->closing, task);
     return true;

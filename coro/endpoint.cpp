@@ -23,7 +23,7 @@ constexpr std::string_view unix_prefix = "unix:";
 constexpr std::size_t longest_path = sizeof(sockaddr_un::sun_path) - 1;
 
 // A zone is an interface's name or number.
-std::uint32_t zone_number(const std::string& zone) {
+std::uint32_t zone_number(const std::string &zone) {
     std::uint32_t number = 0;
     auto [end, failure] = std::from_chars(zone.data(), zone.data() + zone.size(), number);
     if (failure == std::errc{} && end == zone.data() + zone.size())
@@ -67,7 +67,7 @@ bool endpoint::set_literal(std::string_view host) {
     return true;
 }
 
-endpoint::endpoint(const struct sockaddr* address, socklen_t length) {
+endpoint::endpoint(const struct sockaddr *address, socklen_t length) {
     // Copied out: the caller's bytes need not be aligned for the larger types.
     if (length >= sizeof(sockaddr_in) && address->sa_family == AF_INET) {
         sockaddr_in in;
@@ -87,7 +87,7 @@ endpoint::endpoint(const struct sockaddr* address, socklen_t length) {
         std::size_t start = offsetof(sockaddr_un, sun_path);
         if (length <= start)
             return; // a client's socket has no name
-        text_.assign(reinterpret_cast<const char*>(address) + start, length - start);
+        text_.assign(reinterpret_cast<const char *>(address) + start, length - start);
         if (text_.front() == '\0')
             text_.front() = '@';
         else
@@ -142,10 +142,11 @@ namespace {
 unexpected bad(std::string_view text, std::string_view reason) {
     std::string detail;
     detail.append("\"").append(text).append("\": ").append(reason);
-    return unexpected(errc::bad_endpoint, stage::none, std::string_view(), std::chrono::nanoseconds(), detail);
+    return unexpected(errc::bad_endpoint, stage::none, std::string_view(), std::chrono::nanoseconds(),
+                      detail);
 }
 
-unexpected path_too_long(const endpoint& where) {
+unexpected path_too_long(const endpoint &where) {
     std::string detail = "the path has " + std::to_string(where.host().size()) + " bytes, " +
                          std::to_string(longest_path) + " fit into a unix socket's address";
     return unexpected(make_error_code(std::errc::filename_too_long), stage::none, where.to_string(),
@@ -153,8 +154,8 @@ unexpected path_too_long(const endpoint& where) {
 }
 
 bool is_name_character(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || static_cast<unsigned char>(c) >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
 
 } // namespace
@@ -183,14 +184,15 @@ result<endpoint> endpoint::parse(std::string_view text) {
     if (host.empty())
         return bad(text, "a host is missing before the port");
     if (!where.is_name())
-        return where.kind_ == kind::ipv6 && host.front() != '[' ? result<endpoint>(bad(text, "an IPv6 address stands in brackets, as in [::1]:80"))
-                                                                : result<endpoint>(where);
+        return where.kind_ == kind::ipv6 && host.front() != '['
+                   ? result<endpoint>(bad(text, "an IPv6 address stands in brackets, as in [::1]:80"))
+                   : result<endpoint>(where);
     if (!std::all_of(host.begin(), host.end(), is_name_character))
         return bad(text, "this is neither a host's name nor an address");
     return where;
 }
 
-result<socklen_t> endpoint::to_sockaddr(struct sockaddr_storage& address) const {
+result<socklen_t> endpoint::to_sockaddr(struct sockaddr_storage &address) const {
     std::memset(&address, 0, sizeof address);
     switch (kind_) {
     case kind::ipv4: {
@@ -219,7 +221,7 @@ result<socklen_t> endpoint::to_sockaddr(struct sockaddr_storage& address) const 
         std::memcpy(&address, &un, sizeof un);
         std::size_t length = offsetof(sockaddr_un, sun_path) + text_.size();
         if (text_.starts_with('@'))
-            reinterpret_cast<char*>(&address)[offsetof(sockaddr_un, sun_path)] = '\0';
+            reinterpret_cast<char *>(&address)[offsetof(sockaddr_un, sun_path)] = '\0';
         else
             length++; // with its zero
         return static_cast<socklen_t>(length);
@@ -232,7 +234,7 @@ result<socklen_t> endpoint::to_sockaddr(struct sockaddr_storage& address) const 
     return unexpected(errc::bad_endpoint, stage::none, to_string());
 }
 
-std::ostream& operator<<(std::ostream& out, const endpoint& where) {
+std::ostream &operator<<(std::ostream &out, const endpoint &where) {
     return out << where.to_string();
 }
 

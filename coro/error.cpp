@@ -18,7 +18,7 @@ namespace {
 
 class parley_errors final : public std::error_category {
 public:
-    const char* name() const noexcept override { return "parley"; }
+    const char *name() const noexcept override { return "parley"; }
 
     std::string message(int value) const override {
         switch (static_cast<errc>(value)) {
@@ -67,16 +67,17 @@ public:
     }
 };
 
-// Positive values are OpenSSL's packed error codes, negative ones X509 verification results with a minus before them.
+// Positive values are OpenSSL's packed error codes, negative ones X509 verification results with a minus
+// before them.
 class tls_errors final : public std::error_category {
 public:
-    const char* name() const noexcept override { return "tls"; }
+    const char *name() const noexcept override { return "tls"; }
 
     std::string message(int value) const override {
         if (value < 0)
             return X509_verify_cert_error_string(-static_cast<long>(value));
         OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, nullptr);
-        const char* reason = ERR_reason_error_string(static_cast<unsigned long>(value));
+        const char *reason = ERR_reason_error_string(static_cast<unsigned long>(value));
         return reason ? reason : "TLS error " + std::to_string(value);
     }
 
@@ -87,7 +88,7 @@ public:
 
 class resolve_errors final : public std::error_category {
 public:
-    const char* name() const noexcept override { return "resolve"; }
+    const char *name() const noexcept override { return "resolve"; }
 
     std::string message(int value) const override { return ::gai_strerror(value); }
 
@@ -110,23 +111,23 @@ public:
     }
 };
 
-constexpr std::array<const char*, 16> stage_names = {
-    "",        "resolve", "pool wait", "connect", "tls",    "send", "first byte", "receive",
-    "gap",     "idle",    "accept",    "listen",  "file",   "compute", "sleep",   "shutdown"};
+constexpr std::array<const char *, 16> stage_names = {
+    "",    "resolve", "pool wait", "connect", "tls",  "send",    "first byte", "receive",
+    "gap", "idle",    "accept",    "listen",  "file", "compute", "sleep",      "shutdown"};
 
 } // namespace
 
-const std::error_category& parley_category() noexcept {
+const std::error_category &parley_category() noexcept {
     static const parley_errors category;
     return category;
 }
 
-const std::error_category& tls_category() noexcept {
+const std::error_category &tls_category() noexcept {
     static const tls_errors category;
     return category;
 }
 
-const std::error_category& resolve_category() noexcept {
+const std::error_category &resolve_category() noexcept {
     static const resolve_errors category;
     return category;
 }
@@ -147,20 +148,20 @@ std::error_code resolve_error(int eai_code) noexcept {
     return {eai_code, resolve_category()};
 }
 
-const char* to_string(stage where) noexcept {
+const char *to_string(stage where) noexcept {
     const auto index = static_cast<std::size_t>(where);
     return index < stage_names.size() ? stage_names[index] : "";
 }
 
-error::error(const error&) noexcept = default;
-error::error(error&&) noexcept = default;
-error& error::operator=(const error&) noexcept = default;
-error& error::operator=(error&&) noexcept = default;
+error::error(const error &) noexcept = default;
+error::error(error &&) noexcept = default;
+error &error::operator=(const error &) noexcept = default;
+error &error::operator=(error &&) noexcept = default;
 error::~error() = default;
 
-std::string to_string(const error& e) {
+std::string to_string(const error &e) {
     std::string text = e.message();
-    const char* separator = ": ";
+    const char *separator = ": ";
     auto add = [&](std::string_view part) {
         if (part.empty())
             return;
@@ -171,7 +172,8 @@ std::string to_string(const error& e) {
     add(e.peer());
     if (e.elapsed().count() != 0) {
         char seconds[48];
-        std::snprintf(seconds, sizeof seconds, "after %.3f s", static_cast<double>(e.elapsed().count()) / 1e9);
+        const double elapsed = static_cast<double>(e.elapsed().count()) / 1e9;
+        std::snprintf(seconds, sizeof seconds, "after %.3f s", elapsed);
         add(seconds);
     }
     if (!e.detail().empty())
@@ -179,32 +181,33 @@ std::string to_string(const error& e) {
     return text;
 }
 
-std::ostream& operator<<(std::ostream& out, const error& e) {
+std::ostream &operator<<(std::ostream &out, const error &e) {
     return out << to_string(e);
 }
 
-std::ostream& operator<<(std::ostream& out, stage where) {
+std::ostream &operator<<(std::ostream &out, stage where) {
     return out << to_string(where);
 }
 
-exception::exception(parley::error e) : std::system_error(e.code()), error_(std::move(e)), text_(to_string(error_)) {}
+exception::exception(parley::error e)
+    : std::system_error(e.code()), error_(std::move(e)), text_(to_string(error_)) {}
 
-const char* exception::what() const noexcept {
+const char *exception::what() const noexcept {
     return text_.c_str();
 }
 
 namespace detail {
 
-void throw_error(const error& e) {
+void throw_error(const error &e) {
     throw exception(e);
 }
 
 shared_text::shared_text(std::string_view text) {
     if (text.empty())
         return;
-    void* memory = ::operator new(sizeof(block) + text.size() + 1);
+    void *memory = ::operator new(sizeof(block) + text.size() + 1);
     block_ = ::new (memory) block{{1}, text.size()};
-    char* characters = static_cast<char*>(memory) + sizeof(block);
+    char *characters = static_cast<char *>(memory) + sizeof(block);
     std::memcpy(characters, text.data(), text.size());
     characters[text.size()] = '\0';
 }

@@ -11,12 +11,12 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-excursion::excursion(record& task, parley::loop& there) noexcept
+excursion::excursion(record &task, parley::loop &there) noexcept
     : home_(task.chain()), task_(task), there_(there, *this) {}
 
-void excursion::leave(record& task, std::coroutine_handle<> self, parley::loop& there) {
-    void* memory = allocate_frame(sizeof(excursion));
-    auto* e = ::new (memory) excursion(task, there);
+void excursion::leave(record &task, std::coroutine_handle<> self, parley::loop &there) {
+    void *memory = allocate_frame(sizeof(excursion));
+    auto *e = ::new (memory) excursion(task, there);
     e->home_.begin(*e);
     task.life_ = life::suspended;
     task.context_ = &e->there_;
@@ -24,8 +24,8 @@ void excursion::leave(record& task, std::coroutine_handle<> self, parley::loop& 
     e->there_.repost(self);
 }
 
-void excursion::come_back(record& task, std::coroutine_handle<> self, parley::loop* onward) noexcept {
-    excursion& e = of(task);
+void excursion::come_back(record &task, std::coroutine_handle<> self, parley::loop *onward) noexcept {
+    excursion &e = of(task);
     e.over_ = true;
     e.onward_ = onward;
     task.life_ = life::suspended;
@@ -35,29 +35,30 @@ void excursion::come_back(record& task, std::coroutine_handle<> self, parley::lo
     e.home_.post_other(e.end_);
 }
 
-void excursion::finish(record& task, std::coroutine_handle<> self) noexcept {
-    excursion& e = of(task);
+void excursion::finish(record &task) noexcept {
+    excursion &e = of(task);
     e.over_ = true;
     task.context_ = &e.home_;
-    e.home_.waiter_ = task.is_first_ ? self : task.place_.below.continuation;
+    if (!task.is_first_)
+        e.home_.waiter_ = task.parent_->frame();
     e.home_.post_other(e.end_);
 }
 
 // At home. task.away_ still set says that the task has ended over there.
-void excursion::arrive(CommNode* node) noexcept {
-    excursion& e = static_cast<notice*>(node)->of;
-    context& home = e.home_;
-    record& task = e.task_;
-    parley::loop* onward = e.onward_;
+void excursion::arrive(CommNode *node) noexcept {
+    excursion &e = static_cast<notice *>(node)->of;
+    context &home = e.home_;
+    record &task = e.task_;
+    parley::loop *onward = e.onward_;
     home.awaiting_ = nullptr;
     home.ready_ = 0;
     e.release();
     if (onward && !home.stopping_)
         return leave(task, home.waiter_, *onward);
     if (task.away_ && task.is_first_)
-        return task.place_.first.owner->chain_done(task);
+        return task.owner_->chain_done(task);
     if (task.away_)
-        task.place_.below.parent->life_ = life::running;
+        task.parent_->life_ = life::running;
     loop_access::resume(home.loop(), home.waiter_);
 }
 
@@ -66,8 +67,8 @@ void excursion::cancel() noexcept {
     there_.post_other(cancel_);
 }
 
-void excursion::cancel_there(CommNode* node) noexcept {
-    excursion& e = static_cast<notice*>(node)->of;
+void excursion::cancel_there(CommNode *node) noexcept {
+    excursion &e = static_cast<notice *>(node)->of;
     if (!e.over_)
         e.there_.cancel();
     e.release();
@@ -93,7 +94,7 @@ void hop_await::await_resume() {
         throw cancelled();
 }
 
-hop_await promise_base::await_transform(resume_on&& hop, std::source_location site) {
+hop_await promise_base::await_transform(resume_on &&hop, std::source_location site) {
     enter(site);
     if (&hop.target_.runtime() != &chain().loop().runtime())
         throw std::invalid_argument("parley: resume_on another runtime's loop");

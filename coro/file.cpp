@@ -18,11 +18,11 @@ open_file::~open_file() {
     sys::close(fd);
 }
 
-file_operation::file_operation(std::shared_ptr<open_file> of, kind what, std::uint64_t from, char* bytes,
+file_operation::file_operation(std::shared_ptr<open_file> of, kind what, std::uint64_t from, char *bytes,
                                std::size_t size) noexcept
     : file_(std::move(of)), offset_(from), bytes_(bytes), size_(size), kind_(what) {}
 
-bool file_operation::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool file_operation::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     if (!file_ || (size_ == 0 && (kind_ == kind::read || kind_ == kind::write)))
         return false;
@@ -79,7 +79,7 @@ result<std::size_t> file_operation::end() const {
     return unexpected(errno_error(error_, parley::stage::file, file_->path, elapsed));
 }
 
-const char* file_operation::name() const noexcept {
+const char *file_operation::name() const noexcept {
     switch (kind_) {
     case kind::read:
         return "read";
@@ -98,7 +98,7 @@ result<void> file_sync::await_resume() const {
 
 } // namespace detail
 
-result<file> file::open(const std::filesystem::path& path, file_mode mode) {
+result<file> file::open(const std::filesystem::path &path, file_mode mode) {
     int flags = 0;
     switch (mode) {
     case file_mode::read:
@@ -125,16 +125,16 @@ detail::file_transfer file::read_at(std::uint64_t offset, std::span<char> into) 
 }
 
 detail::file_transfer file::read_at(std::uint64_t offset, std::span<std::byte> into) const noexcept {
-    return read_at(offset, std::span(reinterpret_cast<char*>(into.data()), into.size()));
+    return read_at(offset, std::span(reinterpret_cast<char *>(into.data()), into.size()));
 }
 
 detail::file_transfer file::write_at(std::uint64_t offset, std::string_view from) const noexcept {
     // prep_pwrite() takes what pwrite() takes, and only reads it.
-    return {open_, detail::file_transfer::kind::write, offset, const_cast<char*>(from.data()), from.size()};
+    return {open_, detail::file_transfer::kind::write, offset, const_cast<char *>(from.data()), from.size()};
 }
 
 detail::file_transfer file::write_at(std::uint64_t offset, std::span<const std::byte> from) const noexcept {
-    return write_at(offset, std::string_view(reinterpret_cast<const char*>(from.data()), from.size()));
+    return write_at(offset, std::string_view(reinterpret_cast<const char *>(from.data()), from.size()));
 }
 
 detail::file_sync file::sync() const noexcept {

@@ -8,11 +8,11 @@
 
 #include <parley/core/Sync.h>
 
-// Sizes are rounded up to multiples of 64 bytes. Each thread keeps the blocks that were freed on it, one list per size,
-// at most `per_thread(size)` of them; a list that grows beyond that gives half of itself, as one batch, to the shared
-// list of its size, and an empty one takes a batch from there. So a thread that only makes frames and one that only
-// frees them (an acceptor and a worker) go through a mutex once in a batch. The shared lists are bounded too; what is
-// more goes back to the allocator.
+// Sizes are rounded up to multiples of 64 bytes. Each thread keeps the blocks that were freed on it, one list
+// per size, at most `per_thread(size)` of them; a list that grows beyond that gives half of itself, as one
+// batch, to the shared list of its size, and an empty one takes a batch from there. So a thread that only
+// makes frames and one that only frees them (an acceptor and a worker) go through a mutex once in a batch.
+// The shared lists are bounded too; what is more goes back to the allocator.
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -36,12 +36,12 @@ constexpr std::size_t per_thread(std::size_t index) noexcept {
 }
 
 struct free_block {
-    free_block* next;
-    free_block* next_batch; // in the first block of a batch in a shared list
+    free_block *next;
+    free_block *next_batch; // in the first block of a batch in a shared list
 };
 
 struct free_list {
-    free_block* first = nullptr;
+    free_block *first = nullptr;
     std::size_t count = 0;
 };
 
@@ -49,14 +49,14 @@ struct free_list {
 struct shared_pool {
     struct list {
         sync::mutex mutex;
-        free_block* batches = nullptr;
+        free_block *batches = nullptr;
         std::size_t count = 0;
     };
     std::array<list, classes> lists;
 
     // Takes the batch, or says no.
-    bool give(std::size_t index, free_block* batch) noexcept {
-        list& l = lists[index];
+    bool give(std::size_t index, free_block *batch) noexcept {
+        list &l = lists[index];
         sync::lock_guard<sync::mutex> lock(l.mutex);
         if (l.count == shared_batches)
             return false;
@@ -65,10 +65,10 @@ struct shared_pool {
         ++l.count;
         return true;
     }
-    free_block* take(std::size_t index) noexcept {
-        list& l = lists[index];
+    free_block *take(std::size_t index) noexcept {
+        list &l = lists[index];
         sync::lock_guard<sync::mutex> lock(l.mutex);
-        free_block* batch = l.batches;
+        free_block *batch = l.batches;
         if (batch) {
             l.batches = batch->next_batch;
             --l.count;
@@ -77,26 +77,26 @@ struct shared_pool {
     }
 };
 
-shared_pool& shared() noexcept {
-    static shared_pool& pool = *new shared_pool;
+shared_pool &shared() noexcept {
+    static shared_pool &pool = *new shared_pool;
     return pool;
 }
 
 // How many frames each thread has made, less those it has freed. Only its thread writes `live`.
 struct thread_count {
     sync::atomic<std::ptrdiff_t> live{0};
-    thread_count* next = nullptr;
-    thread_count* previous = nullptr;
+    thread_count *next = nullptr;
+    thread_count *previous = nullptr;
 };
 
 struct census {
     sync::mutex mutex;
-    thread_count* first = nullptr;
+    thread_count *first = nullptr;
     std::ptrdiff_t departed = 0; // of threads that have ended
 };
 
-census& all_threads() noexcept {
-    static census& all = *new census;
+census &all_threads() noexcept {
+    static census &all = *new census;
     return all;
 }
 
@@ -105,7 +105,7 @@ census& all_threads() noexcept {
 class thread_pool {
 public:
     thread_pool() {
-        census& all = all_threads();
+        census &all = all_threads();
         sync::lock_guard<sync::mutex> lock(all.mutex);
         count_.next = all.first;
         if (all.first)
@@ -118,31 +118,31 @@ public:
         count_.live.store(count_.live.load(sync::memory_order_relaxed) + change, sync::memory_order_relaxed);
     }
 
-    void* take(std::size_t index) noexcept {
-        free_list& l = lists_[index];
+    void *take(std::size_t index) noexcept {
+        free_list &l = lists_[index];
         if (!l.first && !refill(index))
             return nullptr;
-        free_block* block = l.first;
+        free_block *block = l.first;
         l.first = block->next;
         --l.count;
         return block;
     }
 
-    void give(void* memory, std::size_t index) noexcept {
-        free_list& l = lists_[index];
+    void give(void *memory, std::size_t index) noexcept {
+        free_list &l = lists_[index];
         if (l.count >= per_thread(index))
             spill(index);
-        auto* block = ::new (memory) free_block{l.first, nullptr};
+        auto *block = ::new (memory) free_block{l.first, nullptr};
         l.first = block;
         ++l.count;
     }
 
 private:
     bool refill(std::size_t index) noexcept {
-        free_block* batch = shared().take(index);
+        free_block *batch = shared().take(index);
         if (!batch)
             return false;
-        free_list& l = lists_[index];
+        free_list &l = lists_[index];
         l.first = batch;
         for (; batch; batch = batch->next)
             ++l.count;
@@ -150,9 +150,9 @@ private:
     }
     // Half of a list leaves.
     void spill(std::size_t index) noexcept {
-        free_list& l = lists_[index];
-        free_block* batch = l.first;
-        free_block* last = batch;
+        free_list &l = lists_[index];
+        free_block *batch = l.first;
+        free_block *last = batch;
         const std::size_t leaving = (l.count + 1) / 2;
         for (std::size_t i = 1; i < leaving; ++i)
             last = last->next;
@@ -162,7 +162,7 @@ private:
         if (!shared().give(index, batch))
             release(batch);
     }
-    static void release(free_block* block) noexcept {
+    static void release(free_block *block) noexcept {
         while (block)
             ::operator delete(std::exchange(block, block->next));
     }
@@ -173,7 +173,7 @@ private:
 
 thread_local bool gone = false;
 
-thread_pool& mine() {
+thread_pool &mine() {
     thread_local thread_pool pool;
     return pool;
 }
@@ -184,7 +184,7 @@ thread_pool::~thread_pool() {
         if (lists_[i].first && !shared().give(i, lists_[i].first))
             release(lists_[i].first);
     }
-    census& all = all_threads();
+    census &all = all_threads();
     sync::lock_guard<sync::mutex> lock(all.mutex);
     all.departed += count_.live.load(sync::memory_order_relaxed);
     if (count_.previous)
@@ -196,42 +196,42 @@ thread_pool::~thread_pool() {
 }
 
 void count_late(std::ptrdiff_t change) noexcept {
-    census& all = all_threads();
+    census &all = all_threads();
     sync::lock_guard<sync::mutex> lock(all.mutex);
     all.departed += change;
 }
 
 } // namespace
 
-void* allocate_frame(std::size_t size) {
+void *allocate_frame(std::size_t size) {
     if (gone) [[unlikely]] {
-        void* frame = ::operator new(size > largest ? size : block_size(class_of(size)));
+        void *frame = ::operator new(size > largest ? size : block_size(class_of(size)));
         count_late(1);
         return frame;
     }
-    thread_pool& pool = mine();
+    thread_pool &pool = mine();
 #if PARLEY_FRAME_POOL
     if (size <= largest) [[likely]] {
         const std::size_t index = class_of(size);
-        void* frame = pool.take(index);
+        void *frame = pool.take(index);
         if (!frame)
             frame = ::operator new(block_size(index));
         pool.count(1);
         return frame;
     }
 #endif
-    void* frame = ::operator new(size);
+    void *frame = ::operator new(size);
     pool.count(1);
     return frame;
 }
 
-void free_frame(void* frame, std::size_t size) noexcept {
+void free_frame(void *frame, std::size_t size) noexcept {
     if (gone) [[unlikely]] {
         ::operator delete(frame);
         count_late(-1);
         return;
     }
-    thread_pool& pool = mine();
+    thread_pool &pool = mine();
     pool.count(-1);
 #if PARLEY_FRAME_POOL
     if (size <= largest) [[likely]]
@@ -243,10 +243,10 @@ void free_frame(void* frame, std::size_t size) noexcept {
 }
 
 std::ptrdiff_t live_frames() noexcept {
-    census& all = all_threads();
+    census &all = all_threads();
     sync::lock_guard<sync::mutex> lock(all.mutex);
     std::ptrdiff_t sum = all.departed;
-    for (const thread_count* t = all.first; t; t = t->next)
+    for (const thread_count *t = all.first; t; t = t->next)
         sum += t->live.load(sync::memory_order_relaxed);
     return sum;
 }

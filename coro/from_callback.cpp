@@ -6,8 +6,11 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-void callback_base::begin(context& task) noexcept {
+void callback_base::begin(context &task) noexcept {
     task_ = &task;
+    phase_.store(starting, sync::memory_order_relaxed);
+    claimed_.store(false, sync::memory_order_relaxed);
+    dropped_ = false;
     task.begin(*this);
 }
 
@@ -16,7 +19,7 @@ bool callback_base::arm() noexcept {
 }
 
 void callback_base::complete(bool stopped) noexcept {
-    context& task = *task_;
+    context &task = *task_;
     if (phase_.exchange(done, sync::memory_order_acq_rel) == armed)
         task.complete_elsewhere(stopped);
 }

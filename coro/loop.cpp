@@ -12,40 +12,40 @@ namespace parley::inline PARLEY_ABI {
 namespace {
 
 // Never inlined: a fiber's code must not keep the address of a thread-local variable in a register.
-[[gnu::noinline]] loop*& running_here() noexcept {
-    static thread_local loop* running = nullptr;
+[[gnu::noinline]] loop *&running_here() noexcept {
+    static thread_local loop *running = nullptr;
     return running;
 }
 
 } // namespace
 
-loop::loop(parley::runtime& owner, CommLoop& core) noexcept : runtime_(owner), core_(core), roots_(*this) {
+loop::loop(parley::runtime &owner, CommLoop &core) noexcept : runtime_(owner), core_(core), roots_(*this) {
     stop_.of = this;
-    stop_.run = [](CommNode* node) { static_cast<stop_node*>(node)->of->roots_.stop(); };
+    stop_.run = [](CommNode *node) { static_cast<stop_node *>(node)->of->roots_.stop(); };
 }
 
 void loop::post_stop() noexcept {
     core_.post(&stop_);
 }
 
-loop* loop::current() noexcept {
+loop *loop::current() noexcept {
     return running_here();
 }
 
 void loop::resume(std::coroutine_handle<> task) noexcept {
-    loop* const before = std::exchange(running_here(), this);
+    loop *const before = std::exchange(running_here(), this);
     task.resume();
 #if !PARLEY_SYMMETRIC_TRANSFER
     while (next_)
         std::exchange(next_, {}).resume();
 #endif
-    if (detail::record* first = std::exchange(finished_, nullptr))
-        first->place_.first.owner->chain_done(*first);
+    if (detail::record *first = std::exchange(finished_, nullptr))
+        first->owner_->chain_done(*first);
     running_here() = before;
 }
 
-loop& this_loop() {
-    loop* here = loop::current();
+loop &this_loop() {
+    loop *here = loop::current();
     if (!here)
         throw exception(errc::no_runtime);
     return *here;
@@ -53,23 +53,20 @@ loop& this_loop() {
 
 namespace detail {
 
-bool root_list::begin(promise<void>& first, std::coroutine_handle<> frame) noexcept {
-    first.begin_chain(frame, home_, *this, nullptr);
+bool root_list::begin(record &first) noexcept {
+    first.begin_chain(home_, *this, nullptr);
     first.owned_chain().CommNode::run = &context::run_root;
     return first.owned_chain().start();
 }
 
-// Every root is a task<void>; see root.hpp.
-void context::run_root(CommNode* node) noexcept {
-    auto& chain = *static_cast<context*>(node);
+void context::run_root(CommNode *node) noexcept {
+    auto &chain = *static_cast<context *>(node);
     chain.CommNode::run = &context::run;
-    void* frame = chain.waiter_.address();
-    record& first = std::coroutine_handle<promise<void>>::from_address(frame).promise();
-    loop_access::roots(*chain.home_).enter(first);
+    loop_access::roots(*chain.home_).enter(chain.task());
     context::run(node);
 }
 
-void root_list::enter(record& first) noexcept {
+void root_list::enter(record &first) noexcept {
     chains_.push_back(first);
     if (stopping_)
         first.owned_chain().cancel();
@@ -77,11 +74,11 @@ void root_list::enter(record& first) noexcept {
 
 void root_list::stop() noexcept {
     stopping_ = true;
-    for (record* chain = chains_.first(); chain; chain = chain_list::next(*chain))
+    for (record *chain = chains_.first(); chain; chain = chain_list::next(*chain))
         chain->owned_chain().cancel();
 }
 
-void root_list::chain_done(record& first) noexcept {
+void root_list::chain_done(record &first) noexcept {
     chains_.remove(first);
     first.destroy();
     home_.root_count_.fetch_sub(1, sync::memory_order_relaxed);

@@ -8,8 +8,9 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-bool watch_await::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool watch_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
+    error_ = 0;
     task.begin(*this);
     if (task.loop().communicator().watch(this, fd_, writing_) == 0)
         return true;

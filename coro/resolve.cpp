@@ -15,25 +15,25 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-query::query(const endpoint& name, parley::loop& here, query_client& client)
+query::query(const endpoint &name, parley::loop &here, query_client &client)
     : answer(std::vector<endpoint>()), name_(name), home_(here), client_(&client) {
     CommNode::run = come_home;
 }
 
-void query::come_home(CommNode* node) noexcept {
-    auto* self = static_cast<query*>(node);
+void query::come_home(CommNode *node) noexcept {
+    auto *self = static_cast<query *>(node);
     if (self->client_)
         self->client_->resolved(*self);
     delete self;
 }
 
-query* query::start(const endpoint& name, parley::loop& here, query_client& client) noexcept {
+query *query::start(const endpoint &name, parley::loop &here, query_client &client) noexcept {
     try {
-        auto* fresh = new query(name, here, client);
+        auto *fresh = new query(name, here, client);
         if (here.runtime().executor().request(fresh, &here.runtime().compute_queue()) == 0)
             return fresh;
         delete fresh;
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         errno = ENOMEM;
     }
     return nullptr;
@@ -41,11 +41,11 @@ query* query::start(const endpoint& name, parley::loop& here, query_client& clie
 
 // On a thread of the Executor: may block for as long as it takes.
 void query::execute() {
-    sys::world& world = sys::current();
+    sys::world &world = sys::current();
     struct addrinfo hints = {};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
-    struct addrinfo* found = nullptr;
+    struct addrinfo *found = nullptr;
     const std::string host = name_.host();
     const int failure = world.getaddrinfo(host.c_str(), nullptr, &hints, &found);
     if (failure != 0) {
@@ -53,7 +53,7 @@ void query::execute() {
         answer = unexpected(why, stage::resolve, name_.to_string());
         return;
     }
-    for (struct addrinfo* one = found; one; one = one->ai_next) {
+    for (struct addrinfo *one = found; one; one = one->ai_next) {
         const endpoint address = endpoint(one->ai_addr, one->ai_addrlen).with_port(name_.port());
         if (address)
             answer->push_back(address);
@@ -86,7 +86,7 @@ bool resolve_operation::await_ready() noexcept {
     return true;
 }
 
-bool resolve_operation::await_suspend(std::coroutine_handle<>, detail::context& task) noexcept {
+bool resolve_operation::await_suspend(std::coroutine_handle<>, detail::context &task) noexcept {
     task_ = &task;
     task.begin(*this);
     query_ = detail::query::start(where_, task.loop(), *this);
@@ -100,7 +100,7 @@ result<std::vector<endpoint>> resolve_operation::await_resume() {
     return std::move(answer_);
 }
 
-void resolve_operation::resolved(detail::query& q) noexcept {
+void resolve_operation::resolved(detail::query &q) noexcept {
     query_ = nullptr;
     answer_ = std::move(q.answer);
     if (!answer_)

@@ -16,7 +16,7 @@
 namespace parley::inline PARLEY_ABI {
 namespace {
 
-[[noreturn]] void throw_errno(const char* what) {
+[[noreturn]] void throw_errno(const char *what) {
     throw std::system_error(errno, std::system_category(), what);
 }
 
@@ -53,7 +53,7 @@ private:
 // File operations. Unbound by the runtime or, if a borrowed Communicator stops before it, by handle_stop().
 class file_service final : public IOService {
 public:
-    void begin(Communicator& communicator, int max_operations) {
+    void begin(Communicator &communicator, int max_operations) {
         communicator_ = &communicator;
         if (init(max_operations) < 0)
             throw_errno("parley: file operations");
@@ -81,7 +81,7 @@ private:
             communicator_->io_unbind(this);
     }
 
-    Communicator* communicator_ = nullptr;
+    Communicator *communicator_ = nullptr;
     bool bound_ = false;
     sync::atomic<bool> unbinding_{false};
     gate unbound_;
@@ -92,7 +92,7 @@ private:
 class runtime::parts {
 public:
     std::optional<CommScheduler> own;
-    CommScheduler* scheduler = nullptr;
+    CommScheduler *scheduler = nullptr;
     Executor executor;
     ExecQueue compute_queue;
     file_service files;
@@ -102,7 +102,7 @@ public:
     sync::mutex mutex; // for `idle`
     sync::condition_variable idle;
 
-    parts(CommScheduler* borrowed, const runtime_options& options) : scheduler(borrowed) {
+    parts(CommScheduler *borrowed, const runtime_options &options) : scheduler(borrowed) {
         if (!borrowed) {
             scheduler = &own.emplace();
             CommDeadlines limits;
@@ -134,9 +134,9 @@ public:
         struct farewell : CommNode {
             gate passed;
         };
-        for (const auto& each : loops) {
+        for (const auto &each : loops) {
             farewell last;
-            last.run = [](CommNode* node) { static_cast<farewell*>(node)->passed.open(); };
+            last.run = [](CommNode *node) { static_cast<farewell *>(node)->passed.open(); };
             if (each->core().post(&last) == 0)
                 last.passed.wait();
         }
@@ -151,23 +151,23 @@ public:
     }
 };
 
-runtime::runtime(const runtime_options& options) : parts_(std::make_unique<parts>(nullptr, options)) {
+runtime::runtime(const runtime_options &options) : parts_(std::make_unique<parts>(nullptr, options)) {
     make_loops();
 }
 
-runtime::runtime(CommScheduler& scheduler, const runtime_options& options)
+runtime::runtime(CommScheduler &scheduler, const runtime_options &options)
     : parts_(std::make_unique<parts>(&scheduler, options)) {
     make_loops();
 }
 
 void runtime::make_loops() {
-    Communicator& core = communicator();
+    Communicator &core = communicator();
     for (std::size_t i = 0; i < core.loops(); ++i)
         parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
 }
 
 runtime::~runtime() {
-    CommLoop* here = CommLoop::current();
+    CommLoop *here = CommLoop::current();
     if (here && here->communicator() == &communicator()) {
         std::fputs("parley: a runtime was destroyed on one of its own loops\n", stderr);
         std::terminate();
@@ -181,7 +181,7 @@ runtime::~runtime() {
 void runtime::stop() noexcept {
     if (parts_->stopping.exchange(true))
         return;
-    for (const auto& each : parts_->loops)
+    for (const auto &each : parts_->loops)
         each->post_stop();
 }
 
@@ -193,39 +193,40 @@ std::size_t runtime::loops() const noexcept {
     return parts_->loops.size();
 }
 
-loop& runtime::loop(std::size_t index) const noexcept {
+loop &runtime::loop(std::size_t index) const noexcept {
     return *parts_->loops[index];
 }
 
-CommScheduler& runtime::scheduler() const noexcept {
+CommScheduler &runtime::scheduler() const noexcept {
     return *parts_->scheduler;
 }
 
-Executor& runtime::executor() const noexcept {
+Executor &runtime::executor() const noexcept {
     return parts_->executor;
 }
 
-ExecQueue& runtime::compute_queue() const noexcept {
+ExecQueue &runtime::compute_queue() const noexcept {
     return parts_->compute_queue;
 }
 
-IOService& runtime::io_service() const noexcept {
+IOService &runtime::io_service() const noexcept {
     return parts_->files;
 }
 
-loop& runtime::choose_loop() const noexcept {
-    CommLoop* here = CommLoop::current();
+loop &runtime::choose_loop() const noexcept {
+    CommLoop *here = CommLoop::current();
     if (here && here->communicator() == &communicator())
         return loop(here->index());
-    parley::loop* best = parts_->loops.front().get();
-    for (const auto& each : parts_->loops) {
+    parley::loop *best = parts_->loops.front().get();
+    for (const auto &each : parts_->loops) {
         if (each->roots() < best->roots())
             best = each.get();
     }
     return *best;
 }
 
-// The runtime may be gone once the lock is free, but not before the loop has left this callback: see flush_loops().
+// The runtime may be gone once the lock is free, but not before the loop has left this callback: see
+// flush_loops().
 void runtime::root_ended() noexcept {
     if (parts_->roots.fetch_sub(1, sync::memory_order_acq_rel) != 1)
         return;
@@ -233,22 +234,22 @@ void runtime::root_ended() noexcept {
     parts_->idle.notify_all();
 }
 
-void runtime::begin_root(parley::loop& where, task<void>&& root) {
-    std::coroutine_handle<detail::promise<void>> frame = detail::task_access::release(root);
-    runtime& rt = where.runtime();
+void runtime::begin_root(parley::loop &where, task<void> &&root) {
+    detail::record &first = detail::task_access::release(root).promise();
+    runtime &rt = where.runtime();
     rt.parts_->roots.fetch_add(1, sync::memory_order_relaxed);
     where.root_count_.fetch_add(1, sync::memory_order_relaxed);
-    if (where.roots_.begin(frame.promise(), frame))
+    if (where.roots_.begin(first))
         return;
     where.root_count_.fetch_sub(1, sync::memory_order_relaxed);
-    frame.destroy();
+    first.frame().destroy();
     rt.root_ended();
     throw exception(errc::stopping);
 }
 
 namespace detail {
 
-void begin_root(parley::loop& where, task<void>&& root) {
+void begin_root(parley::loop &where, task<void> &&root) {
     runtime::begin_root(where, std::move(root));
 }
 
@@ -257,10 +258,10 @@ void refuse_on_loop() {
         throw std::system_error(EDEADLK, std::system_category(), "parley: sync_wait on a loop");
 }
 
-void report_exception(const char* where, const std::exception_ptr& exception) noexcept {
+void report_exception(const char *where, const std::exception_ptr &exception) noexcept {
     try {
         std::rethrow_exception(exception);
-    } catch (const std::exception& e) {
+    } catch (const std::exception &e) {
         std::fprintf(stderr, "parley: exception in %s: %s\n", where, e.what());
     } catch (...) {
         std::fprintf(stderr, "parley: exception in %s\n", where);

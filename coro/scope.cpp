@@ -9,12 +9,12 @@
 
 namespace parley::inline PARLEY_ABI {
 
-detail::scope_base& scope::base() noexcept {
-    return static_cast<detail::scope_base&>(*this);
+detail::scope_base &scope::base() noexcept {
+    return static_cast<detail::scope_base &>(*this);
 }
 
-const detail::scope_base& scope::base() const noexcept {
-    return static_cast<const detail::scope_base&>(*this);
+const detail::scope_base &scope::base() const noexcept {
+    return static_cast<const detail::scope_base &>(*this);
 }
 
 void scope::spawn(task<void> child) {
@@ -23,8 +23,7 @@ void scope::spawn(task<void> child) {
     assert(base().home().is_current() && "parley: spawn() on another loop than the scope's");
     if (cancelled_)
         return;
-    std::coroutine_handle<detail::promise<void>> frame = detail::task_access::release(child);
-    base().add(frame.promise(), frame);
+    base().add(detail::task_access::release(child).promise());
 }
 
 void scope::cancel() noexcept {
@@ -35,34 +34,42 @@ void scope::cancel() noexcept {
 }
 
 std::size_t scope::children() const noexcept {
-    const detail::scope_base& all = base();
+    const detail::scope_base &all = base();
     return all.running_ - (all.body_ ? 1 : 0);
 }
 
 namespace detail {
 
-bool scope_base::enter(context& task, record* body, std::coroutine_handle<> frame,
-                       std::exception_ptr failure) noexcept {
+void scope_base::prepare(context &task) noexcept {
     task_ = &task;
-    if (!body) {
-        failure_ = std::move(failure);
-        return false;
+    failure_ = nullptr;
+    cancelled_ = false;
+}
+
+bool scope_base::enter(record *body, std::exception_ptr failure) noexcept {
+    if (body) {
+        body_ = body;
+        add(*body);
+        if (cancelled_)
+            body->owned_chain().cancel();
+    } else {
+        fail(std::move(failure));
     }
-    task.begin(*this);
-    body_ = body;
-    add(*body, frame);
+    if (running_ == 0)
+        return false;
+    task_->begin(*this);
     return true;
 }
 
-void scope_base::add(record& child, std::coroutine_handle<> frame) noexcept {
-    child.begin_chain(frame, task_->loop(), *this, task_->inherits());
+void scope_base::add(record &child) noexcept {
+    child.begin_chain(task_->loop(), *this, task_->inherits());
     chains_.push_back(child);
     ++running_;
     child.owned_chain().pass();
 }
 
 // The body's frame stays for await_resume(); a child is a task<void>, see spawn().
-void scope_base::chain_done(record& first) noexcept {
+void scope_base::chain_done(record &first) noexcept {
     chains_.remove(first);
     --running_;
     std::exception_ptr failure;
@@ -70,7 +77,7 @@ void scope_base::chain_done(record& first) noexcept {
         body_ = nullptr;
         failure = body_failure();
     } else {
-        failure = static_cast<promise<void>&>(first).failure();
+        failure = static_cast<promise<void> &>(first).failure();
         first.destroy();
     }
     if (failure)
@@ -100,7 +107,7 @@ void scope_base::cancel_children() noexcept {
 }
 
 void scope_base::cancel_chains() noexcept {
-    for (record* chain = chains_.first(); chain; chain = chain_list::next(*chain))
+    for (record *chain = chains_.first(); chain; chain = chain_list::next(*chain))
         chain->owned_chain().cancel();
 }
 

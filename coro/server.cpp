@@ -12,23 +12,22 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// A handler -------------------------------------------------------------------------------------------------------------
+// --- A handler ---
 
-void served::begin(task<void>&& handler) noexcept {
-    std::coroutine_handle<promise<void>> frame = task_access::release(handler);
-    record& first = frame.promise();
+void served::begin(task<void> &&handler) noexcept {
+    record &first = task_access::release(handler).promise();
     state_.retain();
     server_.handler_begins();
-    first.begin_chain(frame, *shard_.loop, *this, nullptr);
+    first.begin_chain(*shard_.loop, *this, nullptr);
     shard_.handlers.push_back(first);
     if (shard_.cancelled)
         first.chain().cancel();
     first.chain().pass();
 }
 
-void served::chain_done(record& first) noexcept {
-    server_state& server = server_;
-    const std::exception_ptr failure = static_cast<promise<void>&>(first).failure();
+void served::chain_done(record &first) noexcept {
+    server_state &server = server_;
+    const std::exception_ptr failure = static_cast<promise<void> &>(first).failure();
     shard_.handlers.remove(first);
     first.destroy(); // and with it, mostly, the connection's handle
     if (failure)
@@ -37,18 +36,20 @@ void served::chain_done(record& first) noexcept {
     server.handler_ended();
 }
 
-// The server -------------------------------------------------------------------------------------------------------------
+// --- The server ---
 
 server_state::server_state(endpoint where, service_settings settings, exception_sink sink)
     : door(std::move(where), std::move(settings)), sink_(std::move(sink)) {
     finished_node_.owner = this;
-    finished_node_.run = [](CommNode* node) { static_cast<node_to<server_state>*>(node)->owner->finished(); };
+    finished_node_.run = [](CommNode *node) {
+        static_cast<node_to<server_state> *>(node)->owner->finished();
+    };
 }
 
 server_state::~server_state() = default;
 
-int server_state::bind_to(Communicator& communicator, CommLoop&) noexcept {
-    runtime& rt = home()->runtime();
+int server_state::bind_to(Communicator &communicator, CommLoop &) noexcept {
+    runtime &rt = home()->runtime();
     loops_ = rt.loops();
     shards_.reset(new (std::nothrow) server_shard[loops_]);
     if (!shards_) {
@@ -56,11 +57,11 @@ int server_state::bind_to(Communicator& communicator, CommLoop&) noexcept {
         return -1;
     }
     for (std::size_t i = 0; i < loops_; i++) {
-        server_shard& shard = shards_[i];
+        server_shard &shard = shards_[i];
         shard.loop = &rt.loop(i);
         shard.cancel_node.owner = this;
-        shard.cancel_node.run = [](CommNode* node) {
-            server_state* self = static_cast<node_to<server_state>*>(node)->owner;
+        shard.cancel_node.run = [](CommNode *node) {
+            server_state *self = static_cast<node_to<server_state> *>(node)->owner;
             self->cancel_shard(self->shard_here());
             self->handler_ended(); // what stop_handlers() counted
         };
@@ -76,7 +77,7 @@ int server_state::bind_to(Communicator& communicator, CommLoop&) noexcept {
     return -1;
 }
 
-server_shard& server_state::shard_here() noexcept {
+server_shard &server_state::shard_here() noexcept {
     return shards_[CommLoop::current()->index()];
 }
 
@@ -84,13 +85,13 @@ void server_state::changed() noexcept {
     if (state() == phase::closed && ran_)
         handler_ended(); // the core's service
     else if (state() == phase::failed || state() == phase::closed)
-        while (serve_wait* one = serving_.pop_front())
+        while (serve_wait *one = serving_.pop_front())
             one->task_->complete();
 }
 
 void server_state::abandoned() noexcept {
     // Those who wait for the end are told that there will be none; it comes all the same.
-    while (serve_wait* one = serving_.pop_front())
+    while (serve_wait *one = serving_.pop_front())
         one->task_->complete_stopped();
 }
 
@@ -103,15 +104,16 @@ void server_state::handler_ended() noexcept {
 
 void server_state::finished() noexcept {
     finished_ = true;
-    while (serve_wait* one = serving_.pop_front())
+    while (serve_wait *one = serving_.pop_front())
         one->cancelled_ ? one->task_->complete_stopped() : one->task_->complete();
     release();
 }
 
 void server_state::stop_handlers() noexcept {
-    // Told before their connections close, so that they stop and do not take that for an error of their peers.
+    // Told before their connections close, so that they stop and do not take that for an error of their
+    // peers.
     for (std::size_t i = 0; ran_ && !finished_ && !stopped_ && i < loops_; i++) {
-        server_shard& shard = shards_[i];
+        server_shard &shard = shards_[i];
         handler_begins(); // the server lasts until the node has run
         if (shard.loop->core().post(&shard.cancel_node) != 0)
             handler_ended();
@@ -120,10 +122,10 @@ void server_state::stop_handlers() noexcept {
     begin_close(0);
 }
 
-void server_state::cancel_shard(server_shard& shard) noexcept {
+void server_state::cancel_shard(server_shard &shard) noexcept {
     if (std::exchange(shard.cancelled, true))
         return;
-    for (record* handler = shard.handlers.first(); handler; handler = chain_list::next(*handler))
+    for (record *handler = shard.handlers.first(); handler; handler = chain_list::next(*handler))
         handler->chain().cancel();
 }
 
@@ -138,7 +140,7 @@ result<void> server_state::ending() const {
     return unexpected(reason);
 }
 
-void server_state::report(const endpoint& peer, std::exception_ptr failure) const noexcept {
+void server_state::report(const endpoint &peer, std::exception_ptr failure) const noexcept {
     try {
         if (sink_) {
             sink_(peer, failure);
@@ -150,16 +152,16 @@ void server_state::report(const endpoint& peer, std::exception_ptr failure) cons
     const std::string who = peer.to_string();
     try {
         std::rethrow_exception(failure);
-    } catch (const std::exception& e) {
+    } catch (const std::exception &e) {
         std::fprintf(stderr, "parley: exception in the handler of %s: %s\n", who.c_str(), e.what());
     } catch (...) {
         std::fprintf(stderr, "parley: exception in the handler of %s\n", who.c_str());
     }
 }
 
-// serve() and close() ----------------------------------------------------------------------------------------------------
+// serve() and close() ---------------------------------------------------------------------------------------
 
-serve_wait::serve_wait(server_state* state, kind what, int limit_ms) noexcept : kind_(what) {
+serve_wait::serve_wait(server_state *state, kind what, int limit_ms) noexcept : kind_(what) {
     if (!state || !state->is_here())
         return;
     state_ = hold(*state);
@@ -171,7 +173,7 @@ bool serve_wait::await_ready() const noexcept {
     return !state_ || state_->is_finished();
 }
 
-bool serve_wait::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool serve_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     task.begin(*this);
     state_->open(task.loop(), true);

@@ -52,7 +52,7 @@ std::error_code code_of(int error_number) noexcept {
 }
 
 // A certificate that was refused says why by itself; "certificate verify failed" would not.
-std::error_code tls_code(const CommSession& session) noexcept {
+std::error_code tls_code(const CommSession &session) noexcept {
     if (session.get_verify_result() != X509_V_OK)
         return tls_verify_error(session.get_verify_result());
     if (session.get_ssl_error() != 0)
@@ -62,11 +62,12 @@ std::error_code tls_code(const CommSession& session) noexcept {
 
 } // namespace
 
-error errno_error(int error_number, parley::stage where, std::string_view peer, std::chrono::nanoseconds elapsed) {
+error errno_error(int error_number, parley::stage where, std::string_view peer,
+                  std::chrono::nanoseconds elapsed) {
     return error(code_of(error_number), error_number == ESHUTDOWN ? stage::shutdown : where, peer, elapsed);
 }
 
-error session_error(const CommSession& session, int state, int error_number, parley::stage otherwise,
+error session_error(const CommSession &session, int state, int error_number, parley::stage otherwise,
                     std::string_view peer, std::chrono::nanoseconds elapsed) {
     const int cause = session.get_cause();
     if (state == CS_STATE_STOPPED || cause == CC_STOP)

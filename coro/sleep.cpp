@@ -17,8 +17,9 @@ std::int64_t realtime_now() noexcept {
     return sys::current().realtime_ns();
 }
 
-bool sleep_await::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool sleep_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
+    error_ = 0;
     if (duration_ <= 0) {
         task.pass();
         return true;
@@ -35,7 +36,7 @@ void sleep_await::await_resume() const {
         throw exception(error(system_error_code(error_), parley::stage::sleep));
 }
 
-int sleep_await::duration(struct timespec* value) {
+int sleep_await::duration(struct timespec *value) {
     constexpr std::int64_t second = 1'000'000'000;
     value->tv_sec = duration_ == for_ever ? -1 : static_cast<time_t>(duration_ / second);
     value->tv_nsec = duration_ == for_ever ? 0 : static_cast<long>(duration_ % second);

@@ -17,7 +17,7 @@ namespace tls {
 namespace {
 
 // The reason why OpenSSL refused, as an error about `file`.
-unexpected refusal(std::string_view what, const std::string& file) {
+unexpected refusal(std::string_view what, const std::string &file) {
     unsigned long code = ERR_get_error(); // the first one is the cause, later ones repeat it
     ERR_clear_error();
     std::error_code reason;
@@ -34,8 +34,8 @@ unexpected refusal(std::string_view what, const std::string& file) {
 
 using shared_ctx = std::shared_ptr<SSL_CTX>;
 
-shared_ctx new_ctx(const SSL_METHOD* method) {
-    shared_ctx ctx(SSL_CTX_new(method), [](SSL_CTX* old) { SSL_CTX_free(old); });
+shared_ctx new_ctx(const SSL_METHOD *method) {
+    shared_ctx ctx(SSL_CTX_new(method), [](SSL_CTX *old) { SSL_CTX_free(old); });
     if (!ctx)
         return ctx;
     SSL_CTX_set_min_proto_version(ctx.get(), TLS1_2_VERSION);
@@ -43,7 +43,7 @@ shared_ctx new_ctx(const SSL_METHOD* method) {
     return ctx;
 }
 
-void add_protocol(std::string& list, std::string_view protocol) {
+void add_protocol(std::string &list, std::string_view protocol) {
     if (protocol.empty() || protocol.size() > 255)
         return; // cannot be said on the wire
     list += static_cast<char>(protocol.size());
@@ -51,8 +51,8 @@ void add_protocol(std::string& list, std::string_view protocol) {
 }
 
 // The protocols that a server speaks hang on its SSL_CTX, which lives as long as any connection.
-void free_protocols(void*, void* list, CRYPTO_EX_DATA*, int, long, void*) {
-    delete static_cast<std::string*>(list);
+void free_protocols(void *, void *list, CRYPTO_EX_DATA *, int, long, void *) {
+    delete static_cast<std::string *>(list);
 }
 
 int protocols_index() {
@@ -60,17 +60,18 @@ int protocols_index() {
     return index;
 }
 
-int select_protocol(SSL*, const unsigned char** out, unsigned char* out_length, const unsigned char* offered,
-                    unsigned int offered_length, void* list) {
-    const auto& spoken = *static_cast<const std::string*>(list);
-    unsigned char* chosen = nullptr;
-    int found = SSL_select_next_proto(&chosen, out_length, reinterpret_cast<const unsigned char*>(spoken.data()),
-                                      static_cast<unsigned>(spoken.size()), offered, offered_length);
+int select_protocol(SSL *, const unsigned char **out, unsigned char *out_length, const unsigned char *offered,
+                    unsigned int offered_length, void *list) {
+    const auto &spoken = *static_cast<const std::string *>(list);
+    unsigned char *chosen = nullptr;
+    int found =
+        SSL_select_next_proto(&chosen, out_length, reinterpret_cast<const unsigned char *>(spoken.data()),
+                              static_cast<unsigned>(spoken.size()), offered, offered_length);
     *out = chosen;
     return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-bool speak_protocols(SSL_CTX* ctx, const std::string& list) {
+bool speak_protocols(SSL_CTX *ctx, const std::string &list) {
     auto kept = std::make_unique<std::string>(list);
     if (SSL_CTX_set_ex_data(ctx, protocols_index(), kept.get()) != 1)
         return false;
@@ -78,24 +79,24 @@ bool speak_protocols(SSL_CTX* ctx, const std::string& list) {
     return true;
 }
 
-bool offer_protocols(SSL_CTX* ctx, const std::string& list) {
-    return SSL_CTX_set_alpn_protos(ctx, reinterpret_cast<const unsigned char*>(list.data()),
+bool offer_protocols(SSL_CTX *ctx, const std::string &list) {
+    return SSL_CTX_set_alpn_protos(ctx, reinterpret_cast<const unsigned char *>(list.data()),
                                    static_cast<unsigned>(list.size())) == 0;
 }
 
 } // namespace
 
-client_options& client_options::alpn(std::string_view protocol) {
+client_options &client_options::alpn(std::string_view protocol) {
     add_protocol(alpn_, protocol);
     return *this;
 }
 
-server_options& server_options::alpn(std::string_view protocol) {
+server_options &server_options::alpn(std::string_view protocol) {
     add_protocol(alpn_, protocol);
     return *this;
 }
 
-result<context> context::client(const client_options& options) {
+result<context> context::client(const client_options &options) {
     ERR_clear_error();
     shared_ctx ctx = new_ctx(TLS_client_method());
     if (!ctx)
@@ -118,8 +119,8 @@ result<context> context::client(const client_options& options) {
     return context(std::move(ctx));
 }
 
-result<context> context::server(const std::string& certificate_file, const std::string& key_file,
-                                const server_options& options) {
+result<context> context::server(const std::string &certificate_file, const std::string &key_file,
+                                const server_options &options) {
     ERR_clear_error();
     shared_ctx ctx = new_ctx(TLS_server_method());
     if (!ctx)
@@ -135,13 +136,13 @@ result<context> context::server(const std::string& certificate_file, const std::
     return context(std::move(ctx));
 }
 
-context context::adopt(ssl_ctx_st* ctx) {
+context context::adopt(ssl_ctx_st *ctx) {
     if (!ctx || SSL_CTX_up_ref(ctx) != 1)
         return context();
-    return context(shared_ctx(ctx, [](SSL_CTX* old) { SSL_CTX_free(old); }));
+    return context(shared_ctx(ctx, [](SSL_CTX *old) { SSL_CTX_free(old); }));
 }
 
-int context::prepare_client(ssl_st* ssl, const std::string& host) noexcept {
+int context::prepare_client(ssl_st *ssl, const std::string &host) noexcept {
     bool done = false;
     try {
         const endpoint literal(host, 0);
@@ -154,7 +155,7 @@ int context::prepare_client(ssl_st* ssl, const std::string& host) noexcept {
         } else { // addresses are not sent as SNI (RFC 6066), but verified
             done = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), literal.host().c_str()) == 1;
         }
-    } catch (const std::bad_alloc&) {
+    } catch (const std::bad_alloc &) {
         errno = ENOMEM;
         return -1;
     }

@@ -15,8 +15,8 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// One who waits. The signal handler goes through all slots; it notes the signal in those that want it and wakes them
-// through their eventfd. That is all it does.
+// One who waits. The signal handler goes through all slots; it notes the signal in those that want it and
+// wakes them through their eventfd. That is all it does.
 struct signal_slot {
     sync::atomic<std::uint64_t> wanted{0}; // 0: nothing for the handler to do here
     sync::atomic<std::uint64_t> arrived{0};
@@ -33,7 +33,7 @@ extern "C" void parley_on_signal(int number) {
     const int error = errno;
     const std::uint64_t bit = signal_bit(number);
     handlers_running.fetch_add(1);
-    for (signal_slot& slot : slots) {
+    for (signal_slot &slot : slots) {
         if ((slot.wanted.load() & bit) == 0)
             continue;
         slot.arrived.fetch_or(bit);
@@ -48,9 +48,9 @@ extern "C" void parley_on_signal(int number) {
 class signal_desk {
 public:
     // Gives a slot, or returns nullptr with errno.
-    signal_slot* take(std::uint64_t wanted) {
+    signal_slot *take(std::uint64_t wanted) {
         sync::lock_guard<sync::mutex> lock(mutex_);
-        signal_slot* slot = free_slot();
+        signal_slot *slot = free_slot();
         if (!slot || wanted == 0) {
             errno = slot ? EINVAL : EAGAIN;
             return nullptr;
@@ -73,7 +73,7 @@ public:
     }
 
     // Gives the slot back. What has arrived for it beyond `used` is kept for the next who wants it.
-    void give_back(signal_slot& slot, std::uint64_t used) {
+    void give_back(signal_slot &slot, std::uint64_t used) {
         sync::lock_guard<sync::mutex> lock(mutex_);
         restore(slot.wanted.load());
         free(slot);
@@ -91,17 +91,17 @@ public:
     }
 
 private:
-    static signal_slot* free_slot() {
-        for (signal_slot& slot : slots) {
+    static signal_slot *free_slot() {
+        for (signal_slot &slot : slots) {
             if (!slot.taken)
                 return &slot;
         }
         return nullptr;
     }
 
-    // A handler that runs on another thread may have seen the slot: its few steps are waited for, then nobody can write
-    // to the descriptor any more.
-    static void free(signal_slot& slot) {
+    // A handler that runs on another thread may have seen the slot: its few steps are waited for, then nobody
+    // can write to the descriptor any more.
+    static void free(signal_slot &slot) {
         slot.wanted.store(0);
         while (handlers_running.load() != 0)
             std::this_thread::yield();
@@ -142,15 +142,16 @@ private:
     std::uint64_t kept_ = 0;
 };
 
-signal_desk& desk() {
-    static signal_desk& only = *new signal_desk;
+signal_desk &desk() {
+    static signal_desk &only = *new signal_desk;
     return only;
 }
 
 } // namespace
 
-bool signal_await::await_suspend(std::coroutine_handle<>, context& task) noexcept {
+bool signal_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
+    error_ = 0;
     signal_ = desk().take_kept(wanted_);
     if (signal_ != 0)
         return false;

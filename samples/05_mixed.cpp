@@ -49,12 +49,12 @@ struct reply : CommSession {
 };
 
 struct mixed_service : CommService {
-    explicit mixed_service(parley::runtime &runtime) : rt(runtime) {}
     parley::task<> open(parley::endpoint where) {
         struct sockaddr_storage storage;
         auto *address = reinterpret_cast<struct sockaddr *>(&storage);
         socklen_t size = where.to_sockaddr(storage).value();
-        if (init(address, size, -1, -1) < 0 || rt.communicator().bind(this) < 0)
+        CommLoop &here = parley::this_loop().core(); // serves it alone: nobody uses `self` before it is ready
+        if (init(address, size, -1, -1) < 0 || rt.communicator().bind(this, &here) < 0)
             throw std::system_error(errno, std::system_category(), where.to_string());
         get_local_addr(address, &size);
         self.init(address, size, 1000, 1000);
@@ -63,17 +63,16 @@ struct mixed_service : CommService {
     }
     CommSession *new_session(long long, CommConnection *) override { return new reply(rt, self); }
     void handle_unbound() override { unbound.release(); }
-    parley::runtime &rt;
     CommTarget self; // this port, for those who ask it
     std::binary_semaphore unbound{0};
+    parley::runtime rt; // the last one: it ends before what it uses
 };
 
 int main(int argc, char **argv) {
     const parley::endpoint where("127.0.0.1", parse_arguments(argc, argv, "[--port N]", 7000).port);
-    parley::runtime rt;
-    mixed_service service(rt);
-    if (const int failed = run_until_signal(argv[0], rt, service.open(where)))
+    mixed_service service;
+    if (const int failed = run_until_signal(argv[0], service.rt, service.open(where)))
         return failed;
-    rt.communicator().unbind(&service);
+    service.rt.communicator().unbind(&service);
     service.unbound.acquire();
 }

@@ -1,5 +1,6 @@
-// acceptor<P>: a port, and the connections that come in through it, one by one, on one loop. For servers that want to
-// decide themselves what becomes of each connection; serve.hpp has the server that spreads them over all loops.
+// acceptor<P>: a port, and the connections that come in through it, one by one, on one loop. For servers that
+// want to decide themselves what becomes of each connection; serve.hpp has the server that spreads them over
+// all loops.
 //
 //     parley::task<> server() {
 //         parley::acceptor<lines> door{parley::endpoint{"127.0.0.1", 7000}};
@@ -30,7 +31,7 @@ public:
     acceptor_options() = default;
 
     // Connections that may wait for accept(), 128 at first; more wait in the kernel's backlog.
-    acceptor_options& queue_limit(int connections) noexcept {
+    acceptor_options &queue_limit(int connections) noexcept {
         settings_.queue = connections < 1 ? 1 : connections;
         return *this;
     }
@@ -41,8 +42,8 @@ template <class P>
 class accept_operation;
 }
 
-// A handle, movable; the destructor begins the close and never waits. It belongs to the loop on which it was first
-// used, and is used there; so do its connections.
+// A handle, movable; the destructor begins the close and never waits. It belongs to the loop on which it was
+// first used, and is used there; so do its connections.
 template <class P>
 class acceptor {
     static_assert(detail::check_service_protocol<P>());
@@ -50,25 +51,27 @@ class acceptor {
 public:
     using protocol_type = P;
 
-    // In a task, opens the port at once; a name is resolved by the first accept() or listen(), which also open the
-    // port of an acceptor that was made elsewhere. Never fails: what is wrong is told by those.
-    explicit acceptor(endpoint where, const acceptor_options& options = {});
-    acceptor(acceptor&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-    acceptor& operator=(acceptor&& other) noexcept {
+    // In a task, opens the port at once; a name is resolved by the first accept() or listen(), which also
+    // open the port of an acceptor that was made elsewhere. Never fails: what is wrong is told by those.
+    explicit acceptor(endpoint where, const acceptor_options &options = {});
+    acceptor(acceptor &&other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    acceptor &operator=(acceptor &&other) noexcept {
         if (this != &other) {
             drop();
             state_ = std::exchange(other.state_, nullptr);
         }
         return *this;
     }
-    // As close(), without waiting. An accept() that another task is in ends as if that task had been told to stop.
+    // As close(), without waiting. An accept() that another task is in ends as if that task had been told to
+    // stop.
     ~acceptor() { drop(); }
 
-    // result<connection<P>>: the next connection, before any TLS handshake (its first recv() or send() waits for
-    // that). Several tasks may wait; the first gets the first. Cancelled, no connection is lost.
+    // result<connection<P>>: the next connection, before any TLS handshake (its first recv() or send() waits
+    // for that). Several tasks may wait; the first gets the first. Cancelled, no connection is lost.
     //
-    // Errors: why the port could not be opened (stage::listen or stage::resolve: address_in_use, permission_denied, a
-    // name that is not known ...), again each time; errc::closed after close(); errc::stopping when the runtime stops.
+    // Errors: why the port could not be opened (stage::listen or stage::resolve: address_in_use,
+    // permission_denied, a name that is not known ...), again each time; errc::closed after close();
+    // errc::stopping when the runtime stops.
     [[nodiscard]] detail::accept_operation<P> accept() noexcept;
 
     // result<endpoint>: opens the port, if it is not open yet, and says which it is. Errors as accept().
@@ -81,9 +84,9 @@ public:
         return unexpected(errc::closed, stage::listen);
     }
 
-    // Stops listening, closes connections that nobody accepted yet and those that are idle, lets requests in flight be
-    // answered, and waits until the last connection is gone. A connection is idle while no request of it awaits its
-    // answer; recv() then says errc::stopping.
+    // Stops listening, closes connections that nobody accepted yet and those that are idle, lets requests in
+    // flight be answered, and waits until the last connection is gone. A connection is idle while no request
+    // of it awaits its answer; recv() then says errc::stopping.
     [[nodiscard]] detail::shut_wait close() noexcept { return detail::shut_wait(state_, -1); }
     // The same; what is still busy after `limit` is closed too.
     [[nodiscard]] detail::shut_wait drain(std::chrono::nanoseconds limit) noexcept {
@@ -92,14 +95,14 @@ public:
 
 private:
     void drop() noexcept {
-        if (detail::acceptor_state* old = std::exchange(state_, nullptr))
+        if (detail::acceptor_state *old = std::exchange(state_, nullptr))
             old->abandon();
     }
 
-    detail::acceptor_state* state_ = nullptr;
+    detail::acceptor_state *state_ = nullptr;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 
@@ -109,16 +112,16 @@ public:
     using acceptor_state::acceptor_state;
 
 private:
-    connection_state* make_state(CommLoop& here) override { return new connection_state_of<P>(*this, here); }
+    connection_state *make_state(CommLoop &here) override { return new connection_state_of<P>(*this, here); }
 };
 
 template <class P>
 class [[nodiscard]] accept_operation final : public accept_base {
 public:
-    explicit accept_operation(acceptor_state* state) noexcept : accept_base(state) {}
+    explicit accept_operation(acceptor_state *state) noexcept : accept_base(state) {}
 
     result<connection<P>> await_resume() {
-        if (connection_state* taken = take())
+        if (connection_state *taken = take())
             return connection_access::adopt<P>(taken);
         return unexpected(why());
     }
@@ -127,7 +130,7 @@ public:
 } // namespace detail
 
 template <class P>
-acceptor<P>::acceptor(endpoint where, const acceptor_options& options)
+acceptor<P>::acceptor(endpoint where, const acceptor_options &options)
     : state_(new detail::acceptor_state_of<P>(std::move(where), options.settings())) {
     state_->open_in_task();
 }

@@ -34,73 +34,73 @@ public:
     client_options() = default;
 
     // Speak TLS; a context::client(), which verifies that the peer is the endpoint's host.
-    client_options& tls(parley::tls::context context) {
+    client_options &tls(parley::tls::context context) {
         settings_.tls = std::move(context);
         return *this;
     }
     // The name to ask for and to verify, where it is not the endpoint's host.
-    client_options& server_name(std::string name) {
+    client_options &server_name(std::string name) {
         settings_.server_name = std::move(name);
         return *this;
     }
-    // Open sockets, and so requests under way, at most; 100 at first. Further requests wait, first in, first out
-    // (stage::pool_wait).
-    client_options& max_connections(std::size_t connections) noexcept {
+    // Open sockets, and so requests under way, at most; 100 at first. Further requests wait, first in, first
+    // out (stage::pool_wait).
+    client_options &max_connections(std::size_t connections) noexcept {
         settings_.max_connections = connections < 1 ? 1 : connections;
         return *this;
     }
-    // How long a connection that is not used stays open: 60 s at first. Zero closes after each request; negative
-    // keeps for ever.
-    client_options& keep_alive(std::chrono::nanoseconds time) noexcept {
+    // How long a connection that is not used stays open: 60 s at first. Zero closes after each request;
+    // negative keeps for ever.
+    client_options &keep_alive(std::chrono::nanoseconds time) noexcept {
         settings_.keep_alive = time == time.zero() ? 0 : detail::core_milliseconds(time);
         return *this;
     }
-    // A request that found its kept connection closed by the server, before any byte of an answer, is sent once more
-    // on a fresh one. For requests that may be carried out twice.
-    client_options& retriable(bool yes = true) noexcept {
+    // A request that found its kept connection closed by the server, before any byte of an answer, is sent
+    // once more on a fresh one. For requests that may be carried out twice.
+    client_options &retriable(bool yes = true) noexcept {
         settings_.retriable = yes;
         return *this;
     }
 
-    // Limits of time. What runs out fails the request with errc::timed_out and the stage that is named here; negative
-    // is none.
+    // Limits of time. What runs out fails the request with errc::timed_out and the stage that is named here;
+    // negative is none.
 
     // stage::connect, for each address: 10 s at first.
-    client_options& connect_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &connect_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.connect = detail::core_milliseconds(limit);
         return *this;
     }
-    // stage::gap: without any progress: 60 s at first. The wait for the first byte counts too, unless that has a limit
-    // of its own.
-    client_options& gap_limit(std::chrono::nanoseconds limit) noexcept {
+    // stage::gap: without any progress: 60 s at first. The wait for the first byte counts too, unless that
+    // has a limit of its own.
+    client_options &gap_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.gap = detail::core_milliseconds(limit);
         return *this;
     }
     // stage::first_byte: from the request's last byte to the answer's first; no limit of its own at first.
-    client_options& first_byte_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &first_byte_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.first_byte = detail::core_milliseconds(limit);
         return *this;
     }
-    // stage::receive: the whole answer, from the request's last byte, or from the answer's first if that has a limit of
-    // its own; none at first.
-    client_options& receive_limit(std::chrono::nanoseconds limit) noexcept {
+    // stage::receive: the whole answer, from the request's last byte, or from the answer's first if that has
+    // a limit of its own; none at first.
+    client_options &receive_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.receive = detail::core_milliseconds(limit);
         return *this;
     }
-    // stage::tls, stage::send: as the runtime's (runtime_options) at first. Set one, and both are this client's own,
-    // with 10 s and 60 s for the one that was not named.
-    client_options& handshake_limit(std::chrono::nanoseconds limit) noexcept {
+    // stage::tls, stage::send: as the runtime's (runtime_options) at first. Set one, and both are this
+    // client's own, with 10 s and 60 s for the one that was not named.
+    client_options &handshake_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.deadlines.handshake = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return *this;
     }
-    client_options& send_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &send_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.deadlines.send = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return *this;
     }
 
-    [[nodiscard]] const detail::client_settings& settings() const noexcept { return settings_; }
+    [[nodiscard]] const detail::client_settings &settings() const noexcept { return settings_; }
 
 private:
     detail::client_settings settings_;
@@ -113,8 +113,9 @@ template <class P>
 class request_into_operation;
 } // namespace detail
 
-// A handle, movable. Tasks of several loops and threads may share one; each request uses its own loop's connections
-// first. The destructor closes the idle connections and never waits; requests that are under way come to their end.
+// A handle, movable. Tasks of several loops and threads may share one; each request uses its own loop's
+// connections first. The destructor closes the idle connections and never waits; requests that are under way
+// come to their end.
 template <class P>
 class client {
     static_assert(detail::check_client_protocol<P>());
@@ -124,24 +125,27 @@ public:
     using request_type = typename P::request;
     using response_type = typename P::response;
 
-    // Opens nothing yet. A name is resolved by the first request, and again when none of its addresses can be reached.
-    explicit client(endpoint where, const client_options& options = {})
+    // Opens nothing yet. A name is resolved by the first request, and again when none of its addresses can be
+    // reached.
+    explicit client(endpoint where, const client_options &options = {})
         : state_(std::make_shared<detail::client_state>(std::move(where), options.settings())) {}
 
-    // result<response>: sends `message` and waits for the answer. Cancelled while it waits for a connection, it leaves
-    // the queue; later, the connection is closed.
+    // result<response>: sends `message` and waits for the answer. Cancelled while it waits for a connection,
+    // it leaves the queue; later, the connection is closed.
     //
-    // Errors: errc::timed_out with the stage whose limit ran out; stage::resolve; stage::connect, when no address of
-    // the peer could be reached (connection_refused ...); stage::tls, with the reason why the certificate was refused;
-    // what the answer's parser says, errc::bad_message or another (stage::receive); connection_reset; errc::stopping
-    // when the runtime stops. Each names the peer and the time since the request began.
+    // Errors: errc::timed_out with the stage whose limit ran out; stage::resolve; stage::connect, when no
+    // address of the peer could be reached (connection_refused ...); stage::tls, with the reason why the
+    // certificate was refused; what the answer's parser says, errc::bad_message or another (stage::receive);
+    // connection_reset; errc::stopping when the runtime stops. Each names the peer and the time since the
+    // request began.
     [[nodiscard]] detail::request_operation<P> request(request_type message) {
         return detail::request_operation<P>(state_, std::move(message));
     }
 
-    // result<void>: the same with messages of the caller's, which are used until the await ends. `message` is not
-    // changed; the memory of `answer` is used again, so a loop of these allocates nothing.
-    [[nodiscard]] detail::request_into_operation<P> request(const request_type& message, response_type& answer) {
+    // result<void>: the same with messages of the caller's, which are used until the await ends. `message` is
+    // not changed; the memory of `answer` is used again, so a loop of these allocates nothing.
+    [[nodiscard]] detail::request_into_operation<P> request(const request_type &message,
+                                                            response_type &answer) {
         return detail::request_into_operation<P>(state_, message, answer);
     }
 
@@ -158,14 +162,14 @@ private:
     std::shared_ptr<detail::client_state> state_;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 
 template <class P>
 class [[nodiscard]] request_operation final : public client_operation {
 public:
-    request_operation(std::shared_ptr<client_state> state, typename P::request&& message) noexcept
+    request_operation(std::shared_ptr<client_state> state, typename P::request &&message) noexcept
         : client_operation(std::move(state)), message_(std::move(message)) {}
 
     result<typename P::response> await_resume() {
@@ -175,8 +179,8 @@ public:
     }
 
 private:
-    CommMessageOut* message_out() override { return &message_; }
-    CommMessageIn* message_in() override { return &response_; }
+    CommMessageOut *message_out() override { return &message_; }
+    CommMessageIn *message_in() override { return &response_; }
 
     typename P::request message_;
     typename P::response response_;
@@ -185,8 +189,8 @@ private:
 template <class P>
 class [[nodiscard]] request_into_operation final : public client_operation {
 public:
-    request_into_operation(std::shared_ptr<client_state> state, const typename P::request& message,
-                           typename P::response& answer) noexcept
+    request_into_operation(std::shared_ptr<client_state> state, const typename P::request &message,
+                           typename P::response &answer) noexcept
         : client_operation(std::move(state)), message_(message), answer_(answer) {
         reset_message(answer_);
     }
@@ -199,11 +203,11 @@ public:
 
 private:
     // encode() is not const in the core; protocol.hpp says that it leaves the message as it was.
-    CommMessageOut* message_out() override { return const_cast<typename P::request*>(&message_); }
-    CommMessageIn* message_in() override { return &answer_; }
+    CommMessageOut *message_out() override { return const_cast<typename P::request *>(&message_); }
+    CommMessageIn *message_in() override { return &answer_; }
 
-    const typename P::request& message_;
-    typename P::response& answer_;
+    const typename P::request &message_;
+    typename P::response &answer_;
 };
 
 } // namespace detail

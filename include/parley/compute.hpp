@@ -1,5 +1,5 @@
-// Work that would keep a loop from its other tasks, because it computes for long or blocks, done on the threads of the
-// runtime's Executor.
+// Work that would keep a loop from its other tasks, because it computes for long or blocks, done on the
+// threads of the runtime's Executor.
 
 #pragma once
 
@@ -22,7 +22,7 @@ namespace detail {
 class compute_base : private ExecSession, private operation {
 public:
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
 
 protected:
     compute_base() = default;
@@ -38,22 +38,23 @@ private:
     void handle(int state, int error) final;
 
     void cancel() noexcept final;
-    const char* name() const noexcept final { return "compute"; }
+    const char *name() const noexcept final { return "compute"; }
     parley::stage stage() const noexcept final { return parley::stage::compute; }
 
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     std::exception_ptr failure_;
     int error_ = 0;
 };
 
 template <class F>
 class [[nodiscard]] compute_await final : public compute_base {
-    using value = std::invoke_result_t<F&>;
-    using stored = std::conditional_t<std::is_void_v<value>, char,
-                                      std::conditional_t<std::is_reference_v<value>, std::add_pointer_t<value>, value>>;
+    using value = std::invoke_result_t<F &>;
+    using object = std::conditional_t<std::is_reference_v<value>, std::add_pointer_t<value>, value>;
+    using stored = std::conditional_t<std::is_void_v<value>, char, object>;
 
 public:
-    explicit compute_await(F&& f) noexcept(std::is_nothrow_constructible_v<F, F&&>) : f_(std::forward<F>(f)) {}
+    explicit compute_await(F &&f) noexcept(std::is_nothrow_constructible_v<F, F &&>)
+        : f_(std::forward<F>(f)) {}
 
     value await_resume() {
         this->rethrow();
@@ -68,7 +69,7 @@ private:
         if constexpr (std::is_void_v<value>) {
             std::invoke(f_);
         } else if constexpr (std::is_reference_v<value>) {
-            auto&& referred = std::invoke(f_);
+            auto &&referred = std::invoke(f_);
             result_.emplace(std::addressof(referred));
         } else {
             result_.emplace(std::invoke(f_));
@@ -81,12 +82,13 @@ private:
 
 } // namespace detail
 
-// `co_await compute(f)`: calls f() on a thread of the Executor; its value, or its exception, comes back to the task's
-// loop. f is kept by reference if it has a name and by value if not. A cancel takes it back while it waits for a thread;
-// once it runs, the task waits for its end and then stops. Throws parley::exception if the Executor takes no more.
+// `co_await compute(f)`: calls f() on a thread of the Executor; its value, or its exception, comes back to
+// the task's loop. f is kept by reference if it has a name and by value if not. A cancel takes it back while
+// it waits for a thread; once it runs, the task waits for its end and then stops. Throws parley::exception if
+// the Executor takes no more.
 template <class F>
-    requires std::invocable<std::remove_reference_t<F>&>
-[[nodiscard]] detail::compute_await<F> compute(F&& f) {
+    requires std::invocable<std::remove_reference_t<F> &>
+[[nodiscard]] detail::compute_await<F> compute(F &&f) {
     detail::check_callable<F>();
     return detail::compute_await<F>(std::forward<F>(f));
 }

@@ -34,7 +34,7 @@ public:
     endpoint(std::string_view host, std::uint16_t port);
 
     // From the kernel's form: AF_INET, AF_INET6, AF_UNIX. Nowhere, when it is none of these.
-    endpoint(const struct sockaddr* address, socklen_t length);
+    endpoint(const struct sockaddr *address, socklen_t length);
 
     // A unix socket. A path too long for the kernel (107 bytes) is kept and told at use, and by
     // parse().
@@ -58,13 +58,13 @@ public:
 
     // The kernel's form. Fails for a name (resolve it first) with destination_address_required, for
     // a path that is too long with filename_too_long and for nowhere with invalid_argument.
-    result<socklen_t> to_sockaddr(struct sockaddr_storage& address) const;
+    result<socklen_t> to_sockaddr(struct sockaddr_storage &address) const;
 
     // As parse() reads it: "127.0.0.1:80", "[::1]:80", "example.org:80", "unix:/path".
     std::string to_string() const;
 
-    friend bool operator==(const endpoint&, const endpoint&) = default;
-    friend std::ostream& operator<<(std::ostream& out, const endpoint& where);
+    friend bool operator==(const endpoint &, const endpoint &) = default;
+    friend std::ostream &operator<<(std::ostream &out, const endpoint &where);
 
 private:
     bool set_literal(std::string_view host);

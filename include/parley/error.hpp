@@ -1,5 +1,5 @@
-// What went wrong outside: the code, at which stage of the work, with which peer, after how long. Operations of the
-// coroutine layer return it inside a result<T> (result.hpp); nothing here throws by itself.
+// What went wrong outside: the code, at which stage of the work, with which peer, after how long. Operations
+// of the coroutine layer return it inside a result<T> (result.hpp); nothing here throws by itself.
 
 #pragma once
 
@@ -37,10 +37,10 @@ enum class stage : std::uint8_t {
 };
 
 // "pool wait", "first byte" and so on; "" for none. Points to a literal.
-[[nodiscard]] const char* to_string(stage where) noexcept;
+[[nodiscard]] const char *to_string(stage where) noexcept;
 
-// parley's own errors, in the category "parley". Compare with these or with std::errc: where the standard has a word
-// for the same thing the two are equal.
+// parley's own errors, in the category "parley". Compare with these or with std::errc: where the standard has
+// a word for the same thing the two are equal.
 enum class errc : int {
     end_of_stream = 1, // the peer closed cleanly, between two messages
     timed_out,         // std::errc::timed_out
@@ -61,9 +61,9 @@ struct std::is_error_code_enum<parley::errc> : std::true_type {};
 namespace parley::inline PARLEY_ABI {
 
 // The categories "parley", "tls" and "resolve". Each lives for ever.
-[[nodiscard]] const std::error_category& parley_category() noexcept;
-[[nodiscard]] const std::error_category& tls_category() noexcept;
-[[nodiscard]] const std::error_category& resolve_category() noexcept;
+[[nodiscard]] const std::error_category &parley_category() noexcept;
+[[nodiscard]] const std::error_category &tls_category() noexcept;
+[[nodiscard]] const std::error_category &resolve_category() noexcept;
 
 [[nodiscard]] std::error_code make_error_code(errc code) noexcept;
 
@@ -79,20 +79,22 @@ namespace parley::inline PARLEY_ABI {
     return {error_number, std::system_category()};
 }
 
-// A value, cheap to copy and to move: texts are shared and immutable. Making one allocates when it has a text.
+// A value, cheap to copy and to move: texts are shared and immutable. Making one allocates when it has a
+// text.
 class error {
 public:
     // No error at all: code() is zero. Of use as a place to assign to.
     error() noexcept = default;
 
     // In error.cpp: they are rarely run, and would otherwise stand in every function that passes a result on.
-    error(const error&) noexcept;
-    error(error&&) noexcept;
-    error& operator=(const error&) noexcept;
-    error& operator=(error&&) noexcept;
+    error(const error &) noexcept;
+    error(error &&) noexcept;
+    error &operator=(const error &) noexcept;
+    error &operator=(error &&) noexcept;
     ~error();
 
-    // `peer` is an endpoint as text ("127.0.0.1:7000"), `elapsed` the time the operation took until it failed.
+    // `peer` is an endpoint as text ("127.0.0.1:7000"), `elapsed` the time the operation took until it
+    // failed.
     error(std::error_code code, parley::stage where = parley::stage::none, std::string_view peer = {},
           std::chrono::nanoseconds elapsed = {}, std::string_view detail = {})
         : code_(code), elapsed_(elapsed), peer_(peer), detail_(detail), stage_(where) {}
@@ -109,19 +111,19 @@ public:
     [[nodiscard]] std::string_view detail() const noexcept { return detail_.view(); }
 
     // Each gives back *this, for use in one expression.
-    error& set_stage(parley::stage where) noexcept {
+    error &set_stage(parley::stage where) noexcept {
         stage_ = where;
         return *this;
     }
-    error& set_peer(std::string_view peer) {
+    error &set_peer(std::string_view peer) {
         peer_ = detail::shared_text(peer);
         return *this;
     }
-    error& set_elapsed(std::chrono::nanoseconds elapsed) noexcept {
+    error &set_elapsed(std::chrono::nanoseconds elapsed) noexcept {
         elapsed_ = elapsed;
         return *this;
     }
-    error& set_detail(std::string_view text) {
+    error &set_detail(std::string_view text) {
         detail_ = detail::shared_text(text);
         return *this;
     }
@@ -130,11 +132,11 @@ public:
     [[nodiscard]] std::string message() const { return code_.message(); }
 
     // By code; stage, peer, time and detail are not compared.
-    friend bool operator==(const error& a, const error& b) noexcept { return a.code_ == b.code_; }
-    friend bool operator==(const error& a, const std::error_code& b) noexcept { return a.code_ == b; }
-    friend bool operator==(const error& a, const std::error_condition& b) noexcept { return a.code_ == b; }
-    friend bool operator==(const error& a, errc b) noexcept { return a.code_ == make_error_code(b); }
-    friend bool operator==(const error& a, std::errc b) noexcept {
+    friend bool operator==(const error &a, const error &b) noexcept { return a.code_ == b.code_; }
+    friend bool operator==(const error &a, const std::error_code &b) noexcept { return a.code_ == b; }
+    friend bool operator==(const error &a, const std::error_condition &b) noexcept { return a.code_ == b; }
+    friend bool operator==(const error &a, errc b) noexcept { return a.code_ == make_error_code(b); }
+    friend bool operator==(const error &a, std::errc b) noexcept {
         return a.code_ == std::make_error_condition(b);
     }
 
@@ -146,11 +148,11 @@ private:
     parley::stage stage_ = parley::stage::none;
 };
 
-// "timed out: receive, 127.0.0.1:7000, after 1.000 s". Parts that are unknown are left out; a detail follows in
-// parentheses.
-[[nodiscard]] std::string to_string(const error& e);
-std::ostream& operator<<(std::ostream& out, const error& e);
-std::ostream& operator<<(std::ostream& out, stage where);
+// "timed out: receive, 127.0.0.1:7000, after 1.000 s". Parts that are unknown are left out; a detail follows
+// in parentheses.
+[[nodiscard]] std::string to_string(const error &e);
+std::ostream &operator<<(std::ostream &out, const error &e);
+std::ostream &operator<<(std::ostream &out, stage where);
 
 // What result<T>::value() throws when there is none. what() is to_string(error()).
 class exception : public std::system_error {
@@ -158,8 +160,8 @@ public:
     explicit exception(parley::error e);
     explicit exception(errc code) : exception(parley::error(code)) {}
 
-    [[nodiscard]] const class error& error() const noexcept { return error_; }
-    [[nodiscard]] const char* what() const noexcept override;
+    [[nodiscard]] const class error &error() const noexcept { return error_; }
+    [[nodiscard]] const char *what() const noexcept override;
 
 private:
     parley::error error_;

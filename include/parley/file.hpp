@@ -1,5 +1,5 @@
-// file: reading and writing at positions, without stopping the loop. What the kernel has in its cache is done at once,
-// the rest by a few threads of the runtime's.
+// file: reading and writing at positions, without stopping the loop. What the kernel has in its cache is done
+// at once, the rest by a few threads of the runtime's.
 //
 //     auto log = parley::file::open("/var/log/app", parley::file_mode::read);
 //     if (log)
@@ -37,7 +37,7 @@ namespace detail {
 
 struct open_file {
     open_file(int descriptor, std::string name) : fd(descriptor), path(std::move(name)) {}
-    open_file(const open_file&) = delete;
+    open_file(const open_file &) = delete;
     ~open_file();
     const int fd;
     const std::string path;
@@ -47,12 +47,12 @@ struct open_file {
 class file_operation : private IOSession, private operation {
 public:
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
-    file_operation(file_operation&&) = delete;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
+    file_operation(file_operation &&) = delete;
 
 protected:
     enum class kind : std::uint8_t { read, write, sync, data_sync };
-    file_operation(std::shared_ptr<open_file> of, kind what, std::uint64_t from, char* bytes,
+    file_operation(std::shared_ptr<open_file> of, kind what, std::uint64_t from, char *bytes,
                    std::size_t size) noexcept;
     ~file_operation() override = default;
     [[nodiscard]] result<std::size_t> end() const;
@@ -63,14 +63,14 @@ private:
     bool handle_in_place() override { return true; }
 
     void cancel() noexcept override { cancelled_ = true; }
-    const char* name() const noexcept override;
+    const char *name() const noexcept override;
     parley::stage stage() const noexcept override { return parley::stage::file; }
     std::string resource() const override { return file_->path; }
 
     std::shared_ptr<open_file> file_;
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     std::uint64_t offset_;
-    char* bytes_;
+    char *bytes_;
     std::size_t size_;
     std::size_t done_ = 0;
     int error_ = 0;
@@ -98,30 +98,33 @@ private:
 
 } // namespace detail
 
-// A handle, movable; tasks of several loops may use one at once. The destructor closes the descriptor, as soon as no
-// operation uses it any more; what was written is in the kernel's hands then, not necessarily on the disk: sync().
+// A handle, movable; tasks of several loops may use one at once. The destructor closes the descriptor, as
+// soon as no operation uses it any more; what was written is in the kernel's hands then, not necessarily on
+// the disk: sync().
 //
-// Errors: stage::file, the system's error, and the path as the peer; errc::closed for an empty handle; errc::stopping.
+// Errors: stage::file, the system's error, and the path as the peer; errc::closed for an empty handle;
+// errc::stopping.
 class file {
 public:
     file() noexcept = default;
 
-    // Opens at once, on the calling thread, which waits as long as open(2) does; on a slow file system, inside
-    // compute(). New files are readable and writable by everybody whom the umask lets.
-    [[nodiscard]] static result<file> open(const std::filesystem::path& path, file_mode mode);
+    // Opens at once, on the calling thread, which waits as long as open(2) does; on a slow file system,
+    // inside compute(). New files are readable and writable by everybody whom the umask lets.
+    [[nodiscard]] static result<file> open(const std::filesystem::path &path, file_mode mode);
 
-    // result<size_t>: bytes read into `into`, fewer than its size only at the end of the file, and 0 when there is
-    // nothing behind `offset`. The memory is used until the await ends.
+    // result<size_t>: bytes read into `into`, fewer than its size only at the end of the file, and 0 when
+    // there is nothing behind `offset`. The memory is used until the await ends.
     [[nodiscard]] detail::file_transfer read_at(std::uint64_t offset, std::span<char> into) const noexcept;
-    [[nodiscard]] detail::file_transfer read_at(std::uint64_t offset, std::span<std::byte> into) const noexcept;
+    [[nodiscard]] detail::file_transfer read_at(std::uint64_t offset,
+                                                std::span<std::byte> into) const noexcept;
 
     // result<size_t>: all of `from`, or an error, after which any part of it may have been written.
     [[nodiscard]] detail::file_transfer write_at(std::uint64_t offset, std::string_view from) const noexcept;
     [[nodiscard]] detail::file_transfer write_at(std::uint64_t offset,
                                                  std::span<const std::byte> from) const noexcept;
 
-    // result<void>: what was written, and the file's description, are on the disk (fsync). sync_data() leaves out what
-    // is not needed to read the file again, such as its times (fdatasync).
+    // result<void>: what was written, and the file's description, are on the disk (fsync). sync_data() leaves
+    // out what is not needed to read the file again, such as its times (fdatasync).
     [[nodiscard]] detail::file_sync sync() const noexcept;
     [[nodiscard]] detail::file_sync sync_data() const noexcept;
 

@@ -1,11 +1,12 @@
-// Any callback API as something to await. The function given here starts the work and hands `done` to it; the task goes
-// on when `done` is called, from whatever thread.
+// Any callback API as something to await. The function given here starts the work and hands `done` to it; the
+// task goes on when `done` is called, from whatever thread.
 //
 //     int status = co_await parley::from_callback<int>([&](auto& done) {
-//         resolver_start(resolver, name, done.invoke, done.data());        // void (*)(int status, void* user)
+//         resolver_start(resolver, name, done.invoke, done.data());    // void (*)(int status, void* user)
 //     });
 //
-// For C++ APIs that want a function object there is done.callback(), which also notices when it is thrown away uncalled.
+// For C++ APIs that want a function object there is done.callback(), which also notices when it is thrown
+// away uncalled.
 
 #pragma once
 
@@ -31,11 +32,11 @@ namespace detail {
 
 // The part of a callback's life that knows no types.
 //
-//   | phase    | set by                        | becomes                                                       |
-//   |----------|-------------------------------|---------------------------------------------------------------|
-//   | starting | await_suspend, first          | armed, when the initiating function has returned; done        |
-//   | armed    | the task's loop               | done: who called posts the task                               |
-//   | done     | the first call, on any thread | -; found in place of armed, the task goes on without a wait   |
+//   | phase    | set by               | becomes                                                    |
+//   |----------|----------------------|------------------------------------------------------------|
+//   | starting | await_suspend, first | armed, when the initiating function has returned; or done  |
+//   | armed    | the task's loop      | done: who called posts the task                            |
+//   | done     | the call, anywhere   | -; found instead of starting, the task goes on at once     |
 class callback_base : protected operation {
 protected:
     enum : int { starting, armed, done };
@@ -43,7 +44,7 @@ protected:
     callback_base() = default;
     ~callback_base() = default;
 
-    void begin(context& task) noexcept;
+    void begin(context &task) noexcept;
     // After the initiating function. False: it is done already.
     bool arm() noexcept;
     // Once, after the values are stored. The last statement.
@@ -57,38 +58,41 @@ protected:
     bool dropped_ = false;
 
 private:
-    const char* name() const noexcept override { return "callback"; }
+    const char *name() const noexcept override { return "callback"; }
 
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     sync::atomic<int> phase_{starting};
     sync::atomic<bool> claimed_{false};
 };
 
 } // namespace detail
 
-// What the initiating function gets a reference to. It stays where it is until the task goes on, that is, until it has
-// been called; it must be called exactly once.
+// What the initiating function gets a reference to. It stays where it is until the task goes on, that is,
+// until it has been called; it must be called exactly once.
 template <class... T>
 class callback_done : protected detail::callback_base {
 public:
-    // From any thread, inside the initiating function too. A second call while the task still waits ends the program
-    // with a message.
+    // From any thread, inside the initiating function too. A second call while the task still waits ends the
+    // program with a message.
     template <class... U>
         requires(sizeof...(U) == sizeof...(T) && (std::constructible_from<T, U> && ...))
-    void operator()(U&&... values) {
+    void operator()(U &&...values) {
         claim();
         store(std::forward<U>(values)...);
     }
 
     // For C: pass `invoke` as the function and data() as its user pointer, which comes last, or first.
-    [[nodiscard]] void* data() noexcept { return this; }
-    static void invoke(T... values, void* user) { (*static_cast<callback_done*>(user))(std::move(values)...); }
-    static void invoke_first(void* user, T... values) {
-        (*static_cast<callback_done*>(user))(std::move(values)...);
+    [[nodiscard]] void *data() noexcept { return this; }
+    static void invoke(T... values, void *user) {
+        (*static_cast<callback_done *>(user))(std::move(values)...);
+    }
+    static void invoke_first(void *user, T... values) {
+        (*static_cast<callback_done *>(user))(std::move(values)...);
     }
 
-    // A function object that can be copied and outlive the wait. Calls after the first do nothing. If every copy is
-    // destroyed and none was called, the await throws parley::exception with errc::dropped. Allocates.
+    // A function object that can be copied and outlive the wait. Calls after the first do nothing. If every
+    // copy is destroyed and none was called, the await throws parley::exception with errc::dropped.
+    // Allocates.
     [[nodiscard]] auto callback();
 
 protected:
@@ -99,17 +103,17 @@ protected:
 
 private:
     struct ticket {
-        explicit ticket(callback_done& d) noexcept : done(&d) {}
-        ticket(const ticket&) = delete;
+        explicit ticket(callback_done &d) noexcept : done(&d) {}
+        ticket(const ticket &) = delete;
         ~ticket() {
             if (done.load(sync::memory_order_acquire))
                 done.load(sync::memory_order_relaxed)->drop();
         }
-        sync::atomic<callback_done*> done;
+        sync::atomic<callback_done *> done;
     };
 
     template <class... U>
-    void store(U&&... values) {
+    void store(U &&...values) {
         values_.emplace(std::forward<U>(values)...);
         this->complete();
     }
@@ -120,12 +124,12 @@ private:
     }
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 template <class... T>
 auto callback_done<T...>::callback() {
     return [held = std::make_shared<ticket>(*this)](T... values) {
-        if (callback_done* d = held->done.exchange(nullptr, sync::memory_order_acq_rel))
+        if (callback_done *d = held->done.exchange(nullptr, sync::memory_order_acq_rel))
             (*d)(std::move(values)...);
     };
 }
@@ -136,20 +140,19 @@ struct no_cancel_hook {};
 
 template <class Initiate, class Cancel, class... T>
 class [[nodiscard]] callback_await final : public callback_done<T...> {
-    using value = std::conditional_t<
-        sizeof...(T) == 0, void,
-        std::conditional_t<sizeof...(T) == 1, std::tuple_element_t<0, std::tuple<T..., void>>, std::tuple<T...>>>;
+    using first = std::tuple_element_t<0, std::tuple<T..., void>>; // void if there is none
+    using value = std::conditional_t<(sizeof...(T) > 1), std::tuple<T...>, first>;
 
 public:
-    callback_await(Initiate&& initiate, Cancel&& hook)
+    callback_await(Initiate &&initiate, Cancel &&hook)
         : initiate_(std::forward<Initiate>(initiate)), hook_(std::forward<Cancel>(hook)) {}
 
     bool await_ready() const noexcept { return false; }
 
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept {
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept {
         this->begin(task);
         try {
-            std::invoke(initiate_, static_cast<callback_done<T...>&>(*this));
+            std::invoke(initiate_, static_cast<callback_done<T...> &>(*this));
         } catch (...) {
             this->failure_ = std::current_exception();
             return false;
@@ -171,7 +174,7 @@ public:
 private:
     void cancel() noexcept override {
         if constexpr (!std::same_as<std::remove_cvref_t<Cancel>, no_cancel_hook>) {
-            if constexpr (std::same_as<std::invoke_result_t<Cancel&>, bool>) {
+            if constexpr (std::same_as<std::invoke_result_t<Cancel &>, bool>) {
                 if (std::invoke(hook_) && this->try_claim())
                     this->complete(true);
             } else {
@@ -186,26 +189,31 @@ private:
 
 } // namespace detail
 
-// `co_await from_callback<T...>(initiate)`: calls initiate(done) and waits for done(values...). Gives nothing, the value
-// or a std::tuple of them. An exception of initiate is thrown by the await; done must then never be called.
+// `co_await from_callback<T...>(initiate)`: calls initiate(done) and waits for done(values...). Gives
+// nothing, the value or a std::tuple of them. An exception of initiate is thrown by the await; done must then
+// never be called.
 //
-// With a cancel hook, cancelling the task calls hook() on the task's loop: it asks the API to be quick. If it returns
-// true the API promises that done will not be called any more, and the wait ends at once; if it returns nothing or false
-// the wait goes on until done is called. Without a hook the wait cannot be cut short.
+// With a cancel hook, cancelling the task calls hook() on the task's loop: it asks the API to be quick. If it
+// returns true the API promises that done will not be called any more, and the wait ends at once; if it
+// returns nothing or false the wait goes on until done is called. Without a hook the wait cannot be cut
+// short.
 //
 // Functions with a name are kept by reference, temporaries by value.
 template <class... T, class Initiate>
-[[nodiscard]] auto from_callback(Initiate&& initiate) {
-    static_assert(std::invocable<Initiate&, callback_done<T...>&>,
+[[nodiscard]] auto from_callback(Initiate &&initiate) {
+    static_assert(std::invocable<Initiate &, callback_done<T...> &>,
                   "parley: from_callback<T...>(initiate) calls initiate(done): [&](auto& done) { ... }");
     detail::check_callable<Initiate>();
-    return detail::callback_await<Initiate, detail::no_cancel_hook, T...>(std::forward<Initiate>(initiate), {});
+    using awaitable = detail::callback_await<Initiate, detail::no_cancel_hook, T...>;
+    return awaitable(std::forward<Initiate>(initiate), {});
 }
 template <class... T, class Initiate, class Cancel>
-[[nodiscard]] auto from_callback(Initiate&& initiate, Cancel&& hook) {
-    static_assert(std::invocable<Initiate&, callback_done<T...>&>,
-                  "parley: from_callback<T...>(initiate, hook) calls initiate(done): [&](auto& done) { ... }");
-    static_assert(std::invocable<Cancel&>, "parley: the cancel hook of from_callback is called without arguments");
+[[nodiscard]] auto from_callback(Initiate &&initiate, Cancel &&hook) {
+    static_assert(std::invocable<Initiate &, callback_done<T...> &>,
+                  "parley: from_callback<T...>(initiate, hook) calls initiate(done): "
+                  "[&](auto& done) { ... }");
+    static_assert(std::invocable<Cancel &>,
+                  "parley: the cancel hook of from_callback is called without arguments");
     detail::check_callable<Initiate>();
     detail::check_callable<Cancel>();
     return detail::callback_await<Initiate, Cancel, T...>(std::forward<Initiate>(initiate),

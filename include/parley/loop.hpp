@@ -1,5 +1,6 @@
-// A loop, seen from a coroutine: the thread a task lives on. It is a CommLoop of the core together with the runtime it
-// belongs to; everything a task awaits wakes it on its loop, so what one loop's tasks share needs no lock.
+// A loop, seen from a coroutine: the thread a task lives on. It is a CommLoop of the core together with the
+// runtime it belongs to; everything a task awaits wakes it on its loop, so what one loop's tasks share needs
+// no lock.
 
 #pragma once
 
@@ -19,28 +20,30 @@ namespace parley::inline PARLEY_ABI {
 
 class runtime;
 
-// Made by a runtime, one for each loop of its Communicator, and alive as long as the runtime. Any thread may hold a
-// reference; members say where they may be called.
+// Made by a runtime, one for each loop of its Communicator, and alive as long as the runtime. Any thread may
+// hold a reference; members say where they may be called.
 class loop {
 public:
     // The loop whose task is running on this thread; nullptr outside of tasks.
-    [[nodiscard]] static loop* current() noexcept;
+    [[nodiscard]] static loop *current() noexcept;
 
     // 0 ... runtime().loops() - 1. Any thread.
     [[nodiscard]] std::size_t index() const noexcept { return core_.index(); }
-    [[nodiscard]] parley::runtime& runtime() const noexcept { return runtime_; }
+    [[nodiscard]] parley::runtime &runtime() const noexcept { return runtime_; }
     // The core's loop: post(), now(), counters().
-    [[nodiscard]] CommLoop& core() const noexcept { return core_; }
-    [[nodiscard]] Communicator& communicator() const noexcept { return *core_.communicator(); }
+    [[nodiscard]] CommLoop &core() const noexcept { return core_; }
+    [[nodiscard]] Communicator &communicator() const noexcept { return *core_.communicator(); }
 
     // Whether this is the calling thread's loop, in a task or in a callback of the core.
     [[nodiscard]] bool is_current() const noexcept { return CommLoop::current() == &core_; }
 
     // Tasks that the runtime began here and that have not ended: by start, run, detach_on, serve. Any thread.
-    [[nodiscard]] std::size_t roots() const noexcept { return root_count_.load(parley::sync::memory_order_relaxed); }
+    [[nodiscard]] std::size_t roots() const noexcept {
+        return root_count_.load(parley::sync::memory_order_relaxed);
+    }
 
-    loop(const loop&) = delete;
-    loop& operator=(const loop&) = delete;
+    loop(const loop &) = delete;
+    loop &operator=(const loop &) = delete;
 
 private:
     friend class parley::runtime;
@@ -51,28 +54,28 @@ private:
     friend struct detail::loop_access;
 
     struct stop_node : CommNode {
-        loop* of;
+        loop *of;
     };
 
-    loop(parley::runtime& owner, CommLoop& core) noexcept;
+    loop(parley::runtime &owner, CommLoop &core) noexcept;
     void post_stop() noexcept;
 
-    // Resumes a task and whatever it hands over to, until the last of them waits for something. The one place where
-    // coroutines are resumed.
+    // Resumes a task and whatever it hands over to, until the last of them waits for something. The one place
+    // where coroutines are resumed.
     void resume(std::coroutine_handle<> task) noexcept;
 
-    parley::runtime& runtime_;
-    CommLoop& core_;
-    std::coroutine_handle<> next_;              // who to go on with, in the form without symmetric transfer
-    detail::record* finished_ = nullptr;        // the first task of a chain that has just ended
-    detail::branch* cancelled_ = nullptr;       // branches whose children are to be cancelled
+    parley::runtime &runtime_;
+    CommLoop &core_;
+    std::coroutine_handle<> next_;        // who to go on with, in the form without symmetric transfer
+    detail::record *finished_ = nullptr;  // the first task of a chain that has just ended
+    detail::branch *cancelled_ = nullptr; // branches whose children are to be cancelled
     bool cancelling_ = false;
-    detail::root_list roots_;                   // on the loop only
+    detail::root_list roots_; // on the loop only
     parley::sync::atomic<std::size_t> root_count_{0};
     stop_node stop_;
 };
 
 // The loop of the task that calls this. Throws parley::exception (no_runtime) outside of tasks.
-[[nodiscard]] loop& this_loop();
+[[nodiscard]] loop &this_loop();
 
 } // namespace parley::inline PARLEY_ABI

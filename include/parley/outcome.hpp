@@ -1,5 +1,5 @@
-// How a task ended, as a value: with its result, by an exception, or stopped. What runtime::start() hands to its
-// callback.
+// How a task ended, as a value: with its result, by an exception, or stopped. What runtime::start() hands to
+// its callback.
 
 #pragma once
 
@@ -27,7 +27,7 @@ public:
     // It was told to stop, and did; there is neither value nor exception.
     [[nodiscard]] bool stopped() const noexcept { return !value_ && !exception_; }
     // nullptr unless an exception ended it.
-    [[nodiscard]] const std::exception_ptr& exception() const noexcept { return exception_; }
+    [[nodiscard]] const std::exception_ptr &exception() const noexcept { return exception_; }
 
     // The value; or throws the exception, or, if it was stopped, parley::exception with errc::stopping. Once.
     T get() &&;
@@ -43,7 +43,7 @@ private:
     std::exception_ptr exception_;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 [[noreturn]] void throw_stopped();

@@ -1,16 +1,16 @@
-// A protocol, as acceptors, servers, connections and clients take one: a struct that names two message classes of
-// the core, which callback programs use as they are.
+// A protocol, as acceptors, servers, connections and clients take one: a struct that names two message
+// classes of the core, which callback programs use as they are.
 //
 //     struct lines {
 //         using request = parley::line_message;  // what clients send and servers parse
 //         using response = parley::line_message; // what servers send and clients parse
 //     };
 //
-// A message is default-constructible, movable while no connection uses it, and derives from CommMessageIn where it is
-// parsed and from CommMessageOut where it is sent; a protocol whose both sides are used in one program needs both of
-// both. A message that has `void clear()`, which makes it ready to be parsed into again and keeps its memory, is
-// reused without allocating; others are replaced by a new one. A message sent by const reference has an encode()
-// that leaves it as it was.
+// A message is default-constructible, movable while no connection uses it, and derives from CommMessageIn
+// where it is parsed and from CommMessageOut where it is sent; a protocol whose both sides are used in one
+// program needs both of both. A message that has `void clear()`, which makes it ready to be parsed into again
+// and keeps its memory, is reused without allocating; others are replaced by a new one. A message sent by
+// const reference has an encode() that leaves it as it was.
 
 #pragma once
 
@@ -36,8 +36,9 @@ template <class M>
 consteval bool check_message() {
     static_assert(std::is_default_constructible_v<M>,
                   "parley: a message of a protocol is default-constructible: one is made for each turn");
-    static_assert(std::is_move_constructible_v<M> && std::is_move_assignable_v<M>,
-                  "parley: a message of a protocol can be moved (CommMessageIn and CommMessageOut themselves can)");
+    static_assert(
+        std::is_move_constructible_v<M> && std::is_move_assignable_v<M>,
+        "parley: a message of a protocol can be moved (CommMessageIn and CommMessageOut themselves can)");
     static_assert(alignof(M) <= alignof(std::max_align_t),
                   "parley: a message is not over-aligned: compilers misplace such objects in coroutines");
     return true;
@@ -75,7 +76,7 @@ consteval bool check_client_protocol() {
 
 // Makes a message ready to be parsed into.
 template <class M>
-void reset_message(M& message) {
+void reset_message(M &message) {
     if constexpr (requires { message.clear(); })
         message.clear();
     else

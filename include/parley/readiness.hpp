@@ -1,5 +1,5 @@
-// Descriptors that belong to somebody else, such as a C library's socket: waiting until they can be read or written.
-// What is then done with them is the caller's affair.
+// Descriptors that belong to somebody else, such as a C library's socket: waiting until they can be read or
+// written. What is then done with them is the caller's affair.
 
 #pragma once
 
@@ -18,17 +18,17 @@ public:
     watch_await(int fd, bool writing) noexcept : fd_(fd), writing_(writing) {}
 
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     result<void> await_resume();
 
 private:
     void handle(int state, int error) override;
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return writing_ ? "writable" : "readable"; }
+    const char *name() const noexcept override { return writing_ ? "writable" : "readable"; }
     std::string resource() const override;
 
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     int fd_;
     int error_ = 0;
     bool writing_;
@@ -36,9 +36,9 @@ private:
 
 } // namespace detail
 
-// `co_await readable(fd)`: until a read would not block, because there is data, the end or an error. The descriptor
-// should be non-blocking and stays the caller's, who closes it after the wait. A result with the error EBUSY if another
-// task waits for the same side of it on this loop, EPERM for a regular file, EBADF.
+// `co_await readable(fd)`: until a read would not block, because there is data, the end or an error. The
+// descriptor should be non-blocking and stays the caller's, who closes it after the wait. A result with the
+// error EBUSY if another task waits for the same side of it on this loop, EPERM for a regular file, EBADF.
 [[nodiscard]] inline detail::watch_await readable(int fd) noexcept {
     return {fd, false};
 }

@@ -11,34 +11,34 @@
 
 namespace parley::inline PARLEY_ABI {
 
-// `co_await resume_on(target)`: the rest of this task, and what it awaits, runs on `target`, until it moves again or
-// ends. Its awaiter is not moved: it goes on where it was. `target` is a loop of the same runtime, otherwise
-// std::invalid_argument is thrown. Cancelling reaches the task over there.
+// `co_await resume_on(target)`: the rest of this task, and what it awaits, runs on `target`, until it moves
+// again or ends. Its awaiter is not moved: it goes on where it was. `target` is a loop of the same runtime,
+// otherwise std::invalid_argument is thrown. Cancelling reaches the task over there.
 class [[nodiscard]] resume_on {
 public:
-    explicit resume_on(loop& target) noexcept : target_(target) {}
+    explicit resume_on(loop &target) noexcept : target_(target) {}
 
 private:
     friend class detail::promise_base;
-    loop& target_;
+    loop &target_;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 
 class hop_await {
 public:
-    hop_await(record& task, parley::loop& target) noexcept : task_(task), target_(target) {}
-    hop_await(hop_await&&) = delete;
+    hop_await(record &task, parley::loop &target) noexcept : task_(task), target_(target) {}
+    hop_await(hop_await &&) = delete;
 
     bool await_ready() const noexcept { return &task_.chain().loop() == &target_; }
     void await_suspend(std::coroutine_handle<> self);
     void await_resume();
 
 private:
-    record& task_;
-    parley::loop& target_;
+    record &task_;
+    parley::loop &target_;
 };
 
 } // namespace detail

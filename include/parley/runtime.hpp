@@ -1,5 +1,5 @@
-// The ground that tasks run on: loops, threads that compute, file operations. Most programs need no more than run()
-// (run.hpp); one that has threads or callbacks of its own makes a runtime and starts tasks on it.
+// The ground that tasks run on: loops, threads that compute, file operations. Most programs need no more than
+// run() (run.hpp); one that has threads or callbacks of its own makes a runtime and starts tasks on it.
 
 #pragma once
 
@@ -26,15 +26,15 @@ public:
     runtime_options() noexcept {}
 
     std::size_t loops = 0;
-    // Threads for callbacks of sessions that do not handle_in_place(). Tasks and parley's own operations never use
-    // them: 0 here does mean none, and then every callback runs on its loop.
+    // Threads for callbacks of sessions that do not handle_in_place(). Tasks and parley's own operations
+    // never use them: 0 here does mean none, and then every callback runs on its loop.
     std::size_t handler_threads = 0;
     std::size_t executor_threads = 0;
     // File operations in flight at once; more fail with EAGAIN.
     int file_operations = 65536;
     // What servers and clients apply where they set nothing themselves: for a whole first request, for a TLS
-    // handshake, for sending one message. Negative is without limit. They hold for callback services of this runtime
-    // as well; a runtime that borrows its scheduler leaves that scheduler's as they are.
+    // handshake, for sending one message. Negative is without limit. They hold for callback services of this
+    // runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they are.
     std::chrono::milliseconds first_message{30'000};
     std::chrono::milliseconds handshake{10'000};
     std::chrono::milliseconds send{60'000};
@@ -44,82 +44,95 @@ class runtime {
 public:
     // Starts everything, and owns it. Throws std::system_error.
     runtime() : runtime(runtime_options()) {}
-    explicit runtime(const runtime_options& options);
+    explicit runtime(const runtime_options &options);
 
-    // Runs tasks on the loops of a scheduler that is initialised and that callbacks use too. The scheduler stays the
-    // caller's and must not be deinitialised before the runtime is destroyed. Executor and file operations are the
-    // runtime's own.
-    explicit runtime(CommScheduler& scheduler) : runtime(scheduler, runtime_options()) {}
-    runtime(CommScheduler& scheduler, const runtime_options& options);
+    // Runs tasks on the loops of a scheduler that is initialised and that callbacks use too. The scheduler
+    // stays the caller's and must not be deinitialised before the runtime is destroyed. Executor and file
+    // operations are the runtime's own.
+    explicit runtime(CommScheduler &scheduler) : runtime(scheduler, runtime_options()) {}
+    runtime(CommScheduler &scheduler, const runtime_options &options);
 
-    // stop(), then waits for every task to end, then ends the threads. Not on one of its loops: that terminates the
-    // program with a message, as it could never return.
+    // stop(), then waits for every task to end, then ends the threads. Not on one of its loops: that
+    // terminates the program with a message, as it could never return.
     ~runtime();
 
-    // Runs the task on one of the loops: on the calling loop if that is this runtime's, else on the one with the fewest
-    // tasks; or on `where`. Then calls on_end(outcome<T>) there, once. Any thread, callbacks of the core included. After
-    // stop() the task does not begin and the outcome is a stopped one. on_end is kept until then; what it throws is
-    // reported on standard error and goes no further.
+    // Runs the task on one of the loops: on the calling loop if that is this runtime's, else on the one with
+    // the fewest tasks; or on `where`. Then calls on_end(outcome<T>) there, once. Any thread, callbacks of
+    // the core included. After stop() the task does not begin and the outcome is a stopped one. on_end is
+    // kept until then; what it throws is reported on standard error and goes no further.
     template <class T, class F>
-    void start(task<T> work, F&& on_end) {
+    void start(task<T> work, F &&on_end) {
         start(choose_loop(), std::move(work), std::forward<F>(on_end));
     }
     template <class T, class F>
-    void start(parley::loop& where, task<T> work, F&& on_end);
+    void start(parley::loop &where, task<T> work, F &&on_end);
 
-    // Runs the task and blocks the calling thread until it has ended. The task's value; throws what the task threw, and
-    // parley::exception with errc::stopping if it was stopped. On a loop, whose tasks it would stop for ever, it throws
-    // std::system_error (EDEADLK) and the task does not begin.
+    // The same for a function that makes the task, such as a lambda that captures; it is kept as long as the
+    // task.
+    template <class M, class F>
+        requires detail::makes_task<std::decay_t<M>>
+    void start(M &&make, F &&on_end) {
+        start(choose_loop(), std::forward<M>(make), std::forward<F>(on_end));
+    }
+    template <class M, class F>
+        requires detail::makes_task<std::decay_t<M>>
+    void start(parley::loop &where, M &&make, F &&on_end) {
+        start(where, detail::call_kept(std::decay_t<M>(std::forward<M>(make))), std::forward<F>(on_end));
+    }
+
+    // Runs the task and blocks the calling thread until it has ended. The task's value; throws what the task
+    // threw, and parley::exception with errc::stopping if it was stopped. On a loop, whose tasks it would
+    // stop for ever, it throws std::system_error (EDEADLK) and the task does not begin.
     template <class T>
     T sync_wait(task<T> work) {
         return sync_wait(choose_loop(), std::move(work));
     }
     template <class T>
-    T sync_wait(parley::loop& where, task<T> work);
+    T sync_wait(parley::loop &where, task<T> work);
 
-    // Tells every task to stop, those that are started later too: their awaits throw `cancelled`. Returns at once. Any
-    // thread, tasks included; idempotent.
+    // Tells every task to stop, those that are started later too: their awaits throw `cancelled`. Returns at
+    // once. Any thread, tasks included; idempotent.
     void stop() noexcept;
     [[nodiscard]] bool stopping() const noexcept;
 
     // The loops; they live as long as the runtime. Any thread.
     [[nodiscard]] std::size_t loops() const noexcept;
-    [[nodiscard]] parley::loop& loop(std::size_t index) const noexcept;
+    [[nodiscard]] parley::loop &loop(std::size_t index) const noexcept;
 
     // What the runtime stands on, for callback programs and operations. Any thread.
-    [[nodiscard]] CommScheduler& scheduler() const noexcept;
-    [[nodiscard]] Communicator& communicator() const noexcept { return scheduler().communicator(); }
-    [[nodiscard]] Executor& executor() const noexcept;
-    [[nodiscard]] ExecQueue& compute_queue() const noexcept; // what compute() uses
-    [[nodiscard]] IOService& io_service() const noexcept;
+    [[nodiscard]] CommScheduler &scheduler() const noexcept;
+    [[nodiscard]] Communicator &communicator() const noexcept { return scheduler().communicator(); }
+    [[nodiscard]] Executor &executor() const noexcept;
+    [[nodiscard]] ExecQueue &compute_queue() const noexcept; // what compute() uses
+    [[nodiscard]] IOService &io_service() const noexcept;
 
-    runtime(const runtime&) = delete;
-    runtime& operator=(const runtime&) = delete;
+    runtime(const runtime &) = delete;
+    runtime &operator=(const runtime &) = delete;
 
 private:
     friend class detail::root_list;
     class parts;
 
-    [[nodiscard]] parley::loop& choose_loop() const noexcept;
+    [[nodiscard]] parley::loop &choose_loop() const noexcept;
     void root_ended() noexcept;
-    friend void detail::begin_root(parley::loop& where, task<void>&& root);
-    static void begin_root(parley::loop& where, task<void>&& root);
+    friend void detail::begin_root(parley::loop &where, task<void> &&root);
+    static void begin_root(parley::loop &where, task<void> &&root);
     void make_loops();
 
     std::unique_ptr<parts> parts_;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 template <class T, class F>
-void runtime::start(parley::loop& where, task<T> work, F&& on_end) {
-    static_assert(std::is_invocable_v<std::decay_t<F>&, outcome<T>>,
+void runtime::start(parley::loop &where, task<T> work, F &&on_end) {
+    static_assert(std::is_invocable_v<std::decay_t<F> &, outcome<T>>,
                   "parley: on_end is called with the outcome<T> of the task<T>");
     detail::begin_root(where, detail::report_to(std::move(work), std::decay_t<F>(std::forward<F>(on_end))));
 }
 
 template <class T>
-T runtime::sync_wait(parley::loop& where, task<T> work) {
+T runtime::sync_wait(parley::loop &where, task<T> work) {
     detail::refuse_on_loop();
     detail::waiting_room<T> room;
     start(where, std::move(work), [&room](outcome<T> how) { room.leave(std::move(how)); });

@@ -5,7 +5,8 @@
 //             peers.spawn(echo(std::move(*peer)));
 //     });                                            // here every echo has ended
 //
-// All of a scope happens on one loop, so it needs no lock and neither do children that share data with one another.
+// All of a scope happens on one loop, so it needs no lock and neither do children that share data with one
+// another.
 
 #pragma once
 
@@ -22,6 +23,7 @@
 #include <parley/detail/callable.hpp>
 #include <parley/detail/chain_list.hpp>
 #include <parley/detail/context.hpp>
+#include <parley/detail/root.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -33,23 +35,25 @@ class scope_base;
 // Made by with_scope(), and alive until it returns. On its loop only.
 class scope {
 public:
-    // Starts a child: it first runs when the caller suspends. The child's frame, and the arguments in it, live until
-    // the child ends. If the scope has been cancelled the child does not begin and is destroyed here.
+    // Starts a child: it first runs when the caller suspends. The child's frame, and the arguments in it,
+    // live until the child ends. If the scope has been cancelled the child does not begin and is destroyed
+    // here.
     void spawn(task<void> child);
 
-    // The same for a function that makes the task; it is kept as long as the child lives, so a lambda that captures
-    // what it needs is fine.
+    // The same for a function that makes the task; it is kept as long as the child lives, so a lambda that
+    // captures what it needs is fine.
     template <class F>
-        requires std::same_as<std::invoke_result_t<std::decay_t<F>&>, task<void>>
-    void spawn(F&& make_child) {
-        spawn(call(std::decay_t<F>(std::forward<F>(make_child))));
+        requires std::same_as<std::invoke_result_t<std::decay_t<F> &>, task<void>>
+    void spawn(F &&make_child) {
+        spawn(detail::call_kept(std::decay_t<F>(std::forward<F>(make_child))));
     }
 
     template <class T>
         requires(!std::is_void_v<T>)
     void spawn(task<T>) {
-        static_assert(std::is_void_v<T>, "parley: spawn takes a task<>: nobody would see the value of this one. Write "
-                                         "a task<> that awaits it and does something with the value");
+        static_assert(std::is_void_v<T>,
+                      "parley: spawn takes a task<>: nobody would see the value of this one. Write a task<> "
+                      "that awaits it and does something with the value");
     }
 
     // Tells the body and every child to stop, and those that are spawned later not to begin. Returns at once;
@@ -60,27 +64,21 @@ public:
     // Children that have not ended, without the body.
     [[nodiscard]] std::size_t children() const noexcept;
 
-    scope(const scope&) = delete;
-    scope& operator=(const scope&) = delete;
+    scope(const scope &) = delete;
+    scope &operator=(const scope &) = delete;
 
 private:
     friend class detail::scope_base;
     scope() = default;
     ~scope() = default;
 
-    // The function is a parameter of this coroutine, and so lives in its frame.
-    template <class F>
-    static task<void> call(F make_child) {
-        co_await make_child();
-    }
-
-    detail::scope_base& base() noexcept;
-    const detail::scope_base& base() const noexcept;
+    detail::scope_base &base() noexcept;
+    const detail::scope_base &base() const noexcept;
 
     bool cancelled_ = false;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 
@@ -88,15 +86,18 @@ namespace detail {
 class scope_base : public scope, protected branch, private chain_owner {
 public:
     bool await_ready() const noexcept { return false; }
-    // What a scope has to say, a child's exception above all, is not dropped because its task was told to stop.
+    // What a scope has to say, a child's exception above all, is not dropped because its task was told to
+    // stop.
     static constexpr bool keeps_result = true;
 
 protected:
-    explicit scope_base(std::vector<std::exception_ptr>* others) noexcept : others_(others) {}
+    explicit scope_base(std::vector<std::exception_ptr> *others) noexcept : others_(others) {}
     ~scope_base() = default;
 
-    // False if the body could not be made: `failure` says why.
-    bool enter(context& task, record* body, std::coroutine_handle<> frame, std::exception_ptr failure) noexcept;
+    // Before the body is made: the function that makes it may spawn.
+    void prepare(context &task) noexcept;
+    // After that; without a body `failure` says why. False if there is nothing to wait for.
+    bool enter(record *body, std::exception_ptr failure) noexcept;
     // At the end: throws what a child threw first, or `cancelled` if the task is to stop.
     void rethrow() const;
 
@@ -105,48 +106,51 @@ protected:
 private:
     friend class parley::scope;
 
-    void add(record& child, std::coroutine_handle<> frame) noexcept;
+    void add(record &child) noexcept;
     void fail(std::exception_ptr failure) noexcept;
     void cancel_chains() noexcept;
 
     void cancel_children() noexcept final;
-    parley::loop& home() const noexcept final { return task_->loop(); }
-    const char* name() const noexcept final { return "scope"; }
-    void chain_done(record& first) noexcept final;
+    parley::loop &home() const noexcept final { return task_->loop(); }
+    const char *name() const noexcept final { return "scope"; }
+    void chain_done(record &first) noexcept final;
 
-    context* task_ = nullptr;
-    record* body_ = nullptr;
+    context *task_ = nullptr;
+    record *body_ = nullptr;
     chain_list chains_;       // the body among them
     std::size_t running_ = 0; // how many
     std::exception_ptr failure_;
-    std::vector<std::exception_ptr>* others_;
+    std::vector<std::exception_ptr> *others_;
 };
 
 template <class F>
 class [[nodiscard]] scope_await final : public scope_base {
-    using body_task = std::invoke_result_t<F&, scope&>;
+    using body_task = std::invoke_result_t<F &, scope &>;
     using value = typename body_task::value_type;
 
 public:
-    scope_await(F&& body, std::vector<std::exception_ptr>* others) noexcept(
-        std::is_nothrow_constructible_v<F, F&&>)
+    scope_await(F &&body,
+                std::vector<std::exception_ptr> *others) noexcept(std::is_nothrow_constructible_v<F, F &&>)
         : scope_base(others), make_body_(std::forward<F>(body)) {}
     ~scope_await() {
         if (body_)
             body_.destroy();
     }
 
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept {
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept {
+        if (body_) // awaited before
+            std::exchange(body_, {}).destroy();
+        this->prepare(task);
         std::exception_ptr failure;
         try {
-            body_task made = std::invoke(make_body_, static_cast<scope&>(*this));
+            body_task made = std::invoke(make_body_, static_cast<scope &>(*this));
             if (!made)
                 throw_empty_task();
             body_ = task_access::release(made);
         } catch (...) {
             failure = std::current_exception();
         }
-        return this->enter(task, body_ ? &body_.promise() : nullptr, body_, std::move(failure));
+        return this->enter(body_ ? &body_.promise() : nullptr, std::move(failure));
     }
 
     value await_resume() {
@@ -166,22 +170,24 @@ private:
 
 } // namespace detail
 
-// `co_await with_scope(body)`: runs `body(scope&)`, a function that makes a task<T>, and ends with its value when the
-// body and all children have ended. The first exception, of the body or of a child, cancels the others and is thrown
-// here after they have ended; the exceptions that these end with are appended to `others` if that is given, and
-// reported on standard error if not. If the body was stopped by scope::cancel() there is no value: a task<> returns
-// normally, others throw parley::exception with errc::stopping.
+// `co_await with_scope(body)`: runs `body(scope&)`, a function that makes a task<T>, and ends with its value
+// when the body and all children have ended. The first exception, of the body or of a child, cancels the
+// others and is thrown here after they have ended; the exceptions that these end with are appended to
+// `others` if that is given, and reported on standard error if not. If the body was stopped by
+// scope::cancel() there is no value: a task<> returns normally, others throw parley::exception with
+// errc::stopping.
 template <class F>
-    requires std::invocable<std::remove_reference_t<F>&, scope&>
-auto with_scope(F&& body) {
+    requires std::invocable<std::remove_reference_t<F> &, scope &>
+auto with_scope(F &&body) {
     detail::check_callable<F>();
-    static_assert(detail::is_task<std::invoke_result_t<F&, scope&>>,
-                  "parley: the body of with_scope makes a task: [&](parley::scope& s) -> parley::task<> { ... }");
+    static_assert(detail::is_task<std::invoke_result_t<F &, scope &>>,
+                  "parley: the body of with_scope makes a task: "
+                  "[&](parley::scope& s) -> parley::task<> { ... }");
     return detail::scope_await<F>(std::forward<F>(body), nullptr);
 }
 template <class F>
-    requires std::invocable<std::remove_reference_t<F>&, scope&>
-auto with_scope(std::vector<std::exception_ptr>& others, F&& body) {
+    requires std::invocable<std::remove_reference_t<F> &, scope &>
+auto with_scope(std::vector<std::exception_ptr> &others, F &&body) {
     detail::check_callable<F>();
     return detail::scope_await<F>(std::forward<F>(body), &others);
 }

@@ -1,5 +1,5 @@
-// serve<P>: a server on every loop. Each connection gets a coroutine of its own, on the loop that accepted it, so that
-// the loops share nothing; the coroutines that serve() starts have all ended when it returns.
+// serve<P>: a server on every loop. Each connection gets a coroutine of its own, on the loop that accepted
+// it, so that the loops share nothing; the coroutines that serve() starts have all ended when it returns.
 //
 //     int main() {
 //         return parley::run([]() -> parley::task<int> {
@@ -35,42 +35,48 @@ class serve_options : public service_options<serve_options> {
 public:
     serve_options() = default;
 
-    // Called with the address when the port is open, the port that 0 became included. By serve(), on its loop.
+    // Called with the address when the port is open, the port that 0 became included. By serve(), on its
+    // loop.
     template <class F>
-        requires std::invocable<std::decay_t<F>&, const endpoint&>
-    serve_options& on_listening(F&& f) {
+        requires std::invocable<std::decay_t<F> &, const endpoint &>
+    serve_options &on_listening(F &&f) {
         detail::check_callable<F>();
         on_listening_ = std::forward<F>(f);
         return *this;
     }
 
-    // Called with the peer and the exception that left its handler, instead of a line on standard error. On the
-    // handler's loop, so on several at once. The connection is closed, and the server goes on.
+    // Called with the peer and the exception that left its handler, instead of a line on standard error. On
+    // the handler's loop, so on several at once. The connection is closed, and the server goes on.
     template <class F>
-        requires std::invocable<std::decay_t<F>&, const endpoint&, std::exception_ptr>
-    serve_options& on_exception(F&& f) {
+        requires std::invocable<std::decay_t<F> &, const endpoint &, std::exception_ptr>
+    serve_options &on_exception(F &&f) {
         detail::check_callable<F>();
         on_exception_ = std::forward<F>(f);
         return *this;
     }
 
-    [[nodiscard]] const std::function<void(const endpoint&)>& listening() const noexcept { return on_listening_; }
-    [[nodiscard]] const detail::server_state::exception_sink& exception() const noexcept { return on_exception_; }
+    [[nodiscard]] const std::function<void(const endpoint &)> &listening() const noexcept {
+        return on_listening_;
+    }
+    [[nodiscard]] const detail::server_state::exception_sink &exception() const noexcept {
+        return on_exception_;
+    }
 
 private:
-    std::function<void(const endpoint&)> on_listening_;
+    std::function<void(const endpoint &)> on_listening_;
     detail::server_state::exception_sink on_exception_;
 };
 
-// A server as an object, for those who want to know its port before it serves, or to end it while the runtime goes on.
-// serve<P>() below is the short form.
+// A server as an object, for those who want to know its port before it serves, or to end it while the runtime
+// goes on. serve<P>() below is the short form.
 //
 //     parley::server<lines> door(where, echo);
 //     auto local = co_await door.listen();       // result<endpoint>: connections are served from now on
-//     auto served = co_await door.serve();       // until close() or drain(), or until this task is told to stop
+//     auto served = co_await door.serve();       // until close() or drain(), or until this task is told to
+//     stop
 //
-// A handle, movable; the destructor begins the close and never waits. Except for its handlers it belongs to the loop on
-// which it was first used.
+// A handle, movable; the destructor begins the close and never waits. Except for its handlers it belongs to
+// the loop on which it was first used.
 template <class P>
 class server {
     static_assert(detail::check_service_protocol<P>());
@@ -78,24 +84,25 @@ class server {
 public:
     using protocol_type = P;
 
-    // `handler` is called as handler(connection<P>) for each connection and makes the task<> that serves it; from
-    // every loop, at the same time, so what it captures must bear that. It is kept until the last of its tasks has
-    // ended. What it needs of its own for a task belongs into that task's parameters or locals.
+    // `handler` is called as handler(connection<P>) for each connection and makes the task<> that serves it;
+    // from every loop, at the same time, so what it captures must bear that. It is kept until the last of its
+    // tasks has ended. What it needs of its own for a task belongs into that task's parameters or locals.
     template <class H>
-    server(endpoint where, H&& handler, const serve_options& options = {});
-    server(server&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-    server& operator=(server&& other) noexcept {
+    server(endpoint where, H &&handler, const serve_options &options = {});
+    server(server &&other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    server &operator=(server &&other) noexcept {
         if (this != &other) {
             drop();
             state_ = std::exchange(other.state_, nullptr);
         }
         return *this;
     }
-    // As close(), without waiting. A serve() that another task is in ends as if that task had been told to stop.
+    // As close(), without waiting. A serve() that another task is in ends as if that task had been told to
+    // stop.
     ~server() { drop(); }
 
-    // result<endpoint>: opens the port on every loop, if it is not open yet, and says which it is. Errors: stage::listen
-    // (address_in_use, permission_denied ...), stage::resolve, errc::closed.
+    // result<endpoint>: opens the port on every loop, if it is not open yet, and says which it is. Errors:
+    // stage::listen (address_in_use, permission_denied ...), stage::resolve, errc::closed.
     [[nodiscard]] detail::listen_wait listen() noexcept { return detail::listen_wait(state_); }
     [[nodiscard]] result<endpoint> local_endpoint() const {
         if (state_)
@@ -103,15 +110,15 @@ public:
         return unexpected(errc::closed, stage::listen);
     }
 
-    // result<void>: listens, if listen() was not called, and returns when the server was closed and its last handler
-    // has ended. Errors as listen(), and why listening ended if it did by itself. Cancelled, it tells every handler to
-    // stop, closes every connection and waits for the handlers.
+    // result<void>: listens, if listen() was not called, and returns when the server was closed and its last
+    // handler has ended. Errors as listen(), and why listening ended if it did by itself. Cancelled, it tells
+    // every handler to stop, closes every connection and waits for the handlers.
     [[nodiscard]] detail::serve_wait serve() noexcept {
         return detail::serve_wait(state_, detail::serve_wait::kind::serve);
     }
 
-    // result<void>: stops listening and closes the connections that are idle, whose recv() then says errc::stopping;
-    // requests in flight are answered. Done when the last handler has ended.
+    // result<void>: stops listening and closes the connections that are idle, whose recv() then says
+    // errc::stopping; requests in flight are answered. Done when the last handler has ended.
     [[nodiscard]] detail::serve_wait close() noexcept {
         return detail::serve_wait(state_, detail::serve_wait::kind::close);
     }
@@ -123,21 +130,21 @@ public:
 
 private:
     void drop() noexcept {
-        if (detail::server_state* old = std::exchange(state_, nullptr))
+        if (detail::server_state *old = std::exchange(state_, nullptr))
             old->abandon();
     }
 
-    detail::server_state* state_ = nullptr;
+    detail::server_state *state_ = nullptr;
 };
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 namespace detail {
 
 template <class P>
 class served_state_of final : public served, public connection_state_of<P> {
 public:
-    served_state_of(server_state& server, server_shard& shard, CommLoop& here) noexcept
+    served_state_of(server_state &server, server_shard &shard, CommLoop &here) noexcept
         : served(server, shard, *this), connection_state_of<P>(server, here) {}
     using served::begin;
 };
@@ -146,21 +153,21 @@ template <class P, class H>
 class server_state_of final : public server_state {
 public:
     template <class F>
-    server_state_of(endpoint where, F&& handler, const serve_options& options)
+    server_state_of(endpoint where, F &&handler, const serve_options &options)
         : server_state(std::move(where), options.settings(), options.exception()),
           handler_(std::forward<F>(handler)) {}
 
 private:
-    connection_state* make_state(CommLoop& here) override {
+    connection_state *make_state(CommLoop &here) override {
         return new served_state_of<P>(*this, this->shard_here(), here);
     }
-    void arrived(connection_state& newcomer) noexcept override {
+    void arrived(connection_state &newcomer) noexcept override {
         newcomer.retain();
         try {
             task<void> handling = std::invoke(handler_, connection_access::adopt<P>(&newcomer));
             if (!handling)
                 throw_empty_task();
-            static_cast<served_state_of<P>&>(newcomer).begin(std::move(handling));
+            static_cast<served_state_of<P> &>(newcomer).begin(std::move(handling));
         } catch (...) {
             this->report(newcomer.peer(), std::current_exception());
         }
@@ -185,17 +192,19 @@ task<result<void>> serve_until_closed(endpoint where, H handler, serve_options o
 
 template <class P>
 template <class H>
-server<P>::server(endpoint where, H&& handler, const serve_options& options) {
+server<P>::server(endpoint where, H &&handler, const serve_options &options) {
     detail::check_callable<H>();
-    static_assert(std::is_invocable_r_v<task<>, std::decay_t<H>&, connection<P>>,
+    static_assert(std::is_invocable_r_v<task<>, std::decay_t<H> &, connection<P>>,
                   "parley: a server's handler takes a parley::connection<P> and makes a parley::task<>");
-    state_ = new detail::server_state_of<P, std::decay_t<H>>(std::move(where), std::forward<H>(handler), options);
+    state_ =
+        new detail::server_state_of<P, std::decay_t<H>>(std::move(where), std::forward<H>(handler), options);
 }
 
-// result<void>: opens `where` on every loop and serves each connection with handler(connection<P>), until the task that
-// awaits this is told to stop, by its scope or by runtime::stop(). Errors and the handler: see server<P>.
+// result<void>: opens `where` on every loop and serves each connection with handler(connection<P>), until the
+// task that awaits this is told to stop, by its scope or by runtime::stop(). Errors and the handler: see
+// server<P>.
 template <class P, class H>
-[[nodiscard]] task<result<void>> serve(endpoint where, H&& handler, serve_options options = {}) {
+[[nodiscard]] task<result<void>> serve(endpoint where, H &&handler, serve_options options = {}) {
     detail::check_callable<H>();
     return detail::serve_until_closed<P, std::decay_t<H>>(std::move(where), std::forward<H>(handler),
                                                           std::move(options));

@@ -1,5 +1,5 @@
-// What acceptors and servers have in common to be set: TLS, pipelining, limits of time. Each function changes one
-// thing and returns the object, so that options read as a sentence:
+// What acceptors and servers have in common to be set: TLS, pipelining, limits of time. Each function changes
+// one thing and returns the object, so that options read as a sentence:
 //
 //     parley::acceptor<lines> door{where, parley::acceptor_options().tls(context).idle_limit(60s)};
 
@@ -16,7 +16,8 @@ namespace parley::inline PARLEY_ABI {
 
 namespace detail {
 
-// Milliseconds as the core wants them: at least 1, so that a limit below that is not "at once"; negative is none.
+// Milliseconds as the core wants them: at least 1, so that a limit below that is not "at once"; negative is
+// none.
 [[nodiscard]] int core_milliseconds(std::chrono::nanoseconds limit) noexcept;
 
 struct service_settings {
@@ -36,66 +37,66 @@ template <class Derived>
 class service_options {
 public:
     // Speak TLS with the peers; a context::server().
-    Derived& tls(parley::tls::context context) {
+    Derived &tls(parley::tls::context context) {
         settings_.tls = std::move(context);
         return self();
     }
-    // How many requests of one connection may be taken and not yet answered; 1 at first. Answers go out in the order
-    // of the requests.
-    Derived& max_pipeline(int requests) noexcept {
+    // How many requests of one connection may be taken and not yet answered; 1 at first. Answers go out in
+    // the order of the requests.
+    Derived &max_pipeline(int requests) noexcept {
         settings_.max_pipeline = requests < 1 ? 1 : requests;
         return self();
     }
 
-    // Limits of time; none unless set, a negative one is none. What runs out fails the recv() or send() that waits
-    // with errc::timed_out and the stage that is named here, and closes the connection.
+    // Limits of time; none unless set, a negative one is none. What runs out fails the recv() or send() that
+    // waits with errc::timed_out and the stage that is named here, and closes the connection.
 
     // stage::idle: between an answer and the next request.
-    Derived& idle_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &idle_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.idle = detail::core_milliseconds(limit);
         return self();
     }
     // stage::receive: from a request's first byte to its last.
-    Derived& receive_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &receive_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.receive = detail::core_milliseconds(limit);
         return self();
     }
     // stage::gap: without any progress, in a request or in an answer that the peer does not take.
-    Derived& gap_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &gap_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.gap = detail::core_milliseconds(limit);
         return self();
     }
 
-    // The three that a runtime sets for everybody (runtime_options); set one, and they are this service's own, with
-    // 30 s, 10 s and 60 s for those that were not named.
+    // The three that a runtime sets for everybody (runtime_options); set one, and they are this service's
+    // own, with 30 s, 10 s and 60 s for those that were not named.
 
     // stage::receive: from the connection, or a later request's first byte, to the whole request.
-    Derived& first_message_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &first_message_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.deadlines.first_message = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();
     }
     // stage::tls.
-    Derived& handshake_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &handshake_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.deadlines.handshake = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();
     }
     // stage::send: one answer, from its first byte to its last.
-    Derived& send_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &send_limit(std::chrono::nanoseconds limit) noexcept {
         settings_.deadlines.send = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();
     }
 
-    [[nodiscard]] const detail::service_settings& settings() const noexcept { return settings_; }
+    [[nodiscard]] const detail::service_settings &settings() const noexcept { return settings_; }
 
 protected:
     service_options() = default;
     detail::service_settings settings_;
 
 private:
-    Derived& self() noexcept { return static_cast<Derived&>(*this); }
+    Derived &self() noexcept { return static_cast<Derived &>(*this); }
 };
 
 } // namespace parley::inline PARLEY_ABI

@@ -23,29 +23,29 @@ public:
     explicit sleep_await(std::int64_t duration) noexcept : duration_(duration) {}
 
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     void await_resume() const;
 
 private:
-    int duration(struct timespec* value) override;
+    int duration(struct timespec *value) override;
     void handle(int state, int error) override;
     bool handle_in_place() override { return true; }
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "sleep"; }
+    const char *name() const noexcept override { return "sleep"; }
     parley::stage stage() const noexcept override { return parley::stage::sleep; }
 
     std::int64_t duration_;
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     int error_ = 0;
 };
 
 class [[nodiscard]] yield_await {
 public:
     yield_await() = default;
-    yield_await(yield_await&&) = delete;
+    yield_await(yield_await &&) = delete;
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) const noexcept {
+    bool await_suspend(std::coroutine_handle<>, context &task) const noexcept {
         task.pass();
         return true;
     }
@@ -69,15 +69,15 @@ std::int64_t realtime_now() noexcept;
 
 } // namespace detail
 
-// `co_await sleep_for(d)`: not less than d; zero and less is as yield(). Timers cost no system call. Allocates nothing.
-// Throws parley::exception if the core can take no timer.
+// `co_await sleep_for(d)`: not less than d; zero and less is as yield(). Timers cost no system call.
+// Allocates nothing. Throws parley::exception if the core can take no timer.
 template <class Rep, class Period>
 [[nodiscard]] detail::sleep_await sleep_for(std::chrono::duration<Rep, Period> d) {
     return detail::sleep_await(detail::nanoseconds_of(d));
 }
 
-// Until the clock shows that time. The difference is taken now: a clock that is set while the task sleeps does not
-// matter. std::chrono::steady_clock is the loops' own clock.
+// Until the clock shows that time. The difference is taken now: a clock that is set while the task sleeps
+// does not matter. std::chrono::steady_clock is the loops' own clock.
 template <class Clock, class Duration>
 [[nodiscard]] detail::sleep_await sleep_until(std::chrono::time_point<Clock, Duration> when) {
     using std::chrono::nanoseconds;
@@ -89,8 +89,8 @@ template <class Clock, class Duration>
         return sleep_for(when - Clock::now());
 }
 
-// `co_await yield()`: everything else that the loop has to do now is done first. In a long computation it is also the
-// point where a cancel is noticed.
+// `co_await yield()`: everything else that the loop has to do now is done first. In a long computation it is
+// also the point where a cancel is noticed.
 [[nodiscard]] inline detail::yield_await yield() noexcept {
     return {};
 }

@@ -1,13 +1,14 @@
-// task<T>: a coroutine that computes a T. Calling one makes it, awaiting it runs it, and it ends before its awaiter
-// goes on; so its parameters, and whatever it refers to in its caller, outlive it.
+// task<T>: a coroutine that computes a T. Calling one makes it, awaiting it runs it, and it ends before its
+// awaiter goes on; so its parameters, and whatever it refers to in its caller, outlive it.
 //
 //     parley::task<int> twice(int x) { co_return 2 * x; }
 //     parley::task<> example() { int four = co_await twice(2); }
 //
 // It runs on its awaiter's loop. A task that nothing awaits never runs; to start one beside oneself use
-// scope::spawn (scope.hpp), from outside runtime::start (runtime.hpp). An exception that leaves it is thrown by its
-// await. A capturing lambda that is a coroutine keeps its captures in the lambda, not in the task: give it parameters,
-// or give the lambda itself to spawn, start or with_scope, which keep it alive.
+// scope::spawn (scope.hpp), from outside runtime::start (runtime.hpp). An exception that leaves it is thrown
+// by its await. A capturing lambda that is a coroutine keeps its captures in the lambda, not in the task:
+// give it parameters, or give the lambda itself, uncalled, to spawn, start, detach_on or with_scope, which
+// keep it alive.
 
 #pragma once
 
@@ -19,7 +20,8 @@
 
 namespace parley::inline PARLEY_ABI {
 
-// Movable until it is awaited; awaited once, by rvalue. Destroying one that was not awaited destroys its arguments.
+// Movable until it is awaited; awaited once, by rvalue. Destroying one that was not awaited destroys its
+// arguments.
 template <class T>
 class [[nodiscard]] task {
 public:
@@ -28,8 +30,8 @@ public:
 
     // Empty: awaiting it throws std::invalid_argument.
     task() noexcept = default;
-    task(task&& other) noexcept : frame_(std::exchange(other.frame_, {})) {}
-    task& operator=(task&& other) noexcept {
+    task(task &&other) noexcept : frame_(std::exchange(other.frame_, {})) {}
+    task &operator=(task &&other) noexcept {
         if (this != &other) {
             reset();
             frame_ = std::exchange(other.frame_, {});
@@ -41,8 +43,9 @@ public:
     // Whether there is something to await.
     [[nodiscard]] explicit operator bool() const noexcept { return bool(frame_); }
 
-    // For coroutines of other libraries, on a loop of a runtime; the task runs on that loop and so does its awaiter
-    // afterwards. Throws parley::exception (no_runtime) elsewhere. Inside parley's own tasks this is not used.
+    // For coroutines of other libraries, on a loop of a runtime; the task runs on that loop and so does its
+    // awaiter afterwards. Throws parley::exception (no_runtime) elsewhere. Inside parley's own tasks this is
+    // not used.
     auto operator co_await() &&;
 
 private:
@@ -53,7 +56,7 @@ private:
     explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
     void reset() noexcept {
         if (auto frame = std::exchange(frame_, {}))
-            detail::destroy_unstarted(frame.promise(), frame);
+            detail::destroy_unstarted(frame.promise());
     }
 
     std::coroutine_handle<promise_type> frame_;
@@ -61,7 +64,7 @@ private:
 
 } // namespace parley::inline PARLEY_ABI
 
-// Implementation ------------------------------------------------------------------------------------------------------
+// --- Implementation ---
 
 #include <parley/detail/task_await.hpp>
 

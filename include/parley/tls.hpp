@@ -22,15 +22,15 @@ public:
     client_options() = default;
 
     // Trust the certificate authorities in this PEM file, and nobody else: not the system's.
-    client_options& trust_file(std::string pem_file) {
+    client_options &trust_file(std::string pem_file) {
         trust_file_ = std::move(pem_file);
         return *this;
     }
     // Offers an application protocol by ALPN ("h2"); call it again for the next in preference.
-    client_options& alpn(std::string_view protocol);
+    client_options &alpn(std::string_view protocol);
     // INSECURE. Accepts any certificate of anybody: the connection is encrypted, but nobody knows
     // to whom. Says so once on standard error when a context is made with it.
-    client_options& insecure_accept_any_certificate() {
+    client_options &insecure_accept_any_certificate() {
         verify_ = false;
         return *this;
     }
@@ -49,7 +49,7 @@ public:
 
     // Speaks an application protocol by ALPN; call it again for the next in preference. A client
     // that offers ALPN but none of these is refused.
-    server_options& alpn(std::string_view protocol);
+    server_options &alpn(std::string_view protocol);
 
 private:
     friend class context;
@@ -68,24 +68,24 @@ public:
 
     // For clients: verifies that the certificate was issued by one of the system's authorities, is
     // in date, and belongs to the host that was asked for, whose name is sent as SNI.
-    static result<context> client(const client_options& options = {});
+    static result<context> client(const client_options &options = {});
 
     // For servers: the certificate with the chain that leads to its authority, own certificate
     // first, and its private key, both PEM files.
-    static result<context> server(const std::string& certificate_file, const std::string& key_file,
-                                  const server_options& options = {});
+    static result<context> server(const std::string &certificate_file, const std::string &key_file,
+                                  const server_options &options = {});
 
     // Shares a context that the program made itself. A client verifies what `ctx` says; the host
     // name is checked when it verifies at all.
-    static context adopt(ssl_ctx_st* ctx);
+    static context adopt(ssl_ctx_st *ctx);
 
     explicit operator bool() const noexcept { return ctx_ != nullptr; }
     // Not owned by the caller; lives as long as a context shares it.
-    ssl_ctx_st* native() const noexcept { return ctx_.get(); }
+    ssl_ctx_st *native() const noexcept { return ctx_.get(); }
 
     // Before a client's handshake: server name and the host to verify. 0, or -1 with errno. For
     // CommTarget::init_ssl().
-    static int prepare_client(ssl_st* ssl, const std::string& host) noexcept;
+    static int prepare_client(ssl_st *ssl, const std::string &host) noexcept;
 
 private:
     explicit context(std::shared_ptr<ssl_ctx_st> ctx) : ctx_(std::move(ctx)) {}

@@ -27,17 +27,17 @@ public:
 
     static constexpr bool keeps_result = true;
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     int await_resume() const;
 
 private:
     void handle(int state, int error) override;
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "signal"; }
+    const char *name() const noexcept override { return "signal"; }
 
-    context* task_ = nullptr;
-    signal_slot* slot_ = nullptr;
+    context *task_ = nullptr;
+    signal_slot *slot_ = nullptr;
     std::uint64_t wanted_;
     int signal_ = 0;
     int error_ = 0;
@@ -45,11 +45,12 @@ private:
 
 } // namespace detail
 
-// `co_await wait_signal(SIGINT, SIGTERM)`: the number of the first of these signals that arrives, on whatever thread.
-// While somebody waits for a signal it does nothing else to the process: parley's handler stands in the place of the old
-// disposition, which comes back when the last who waits for it goes. Each of several who wait for a signal gets it. Of
-// two signals that arrive together, the second is kept for the next wait_signal() that names it. Throws parley::exception
-// when a signal cannot be caught (EINVAL) or more than 64 tasks wait (EAGAIN).
+// `co_await wait_signal(SIGINT, SIGTERM)`: the number of the first of these signals that arrives, on whatever
+// thread. While somebody waits for a signal it does nothing else to the process: parley's handler stands in
+// the place of the old disposition, which comes back when the last who waits for it goes. Each of several who
+// wait for a signal gets it. Of two signals that arrive together, the second is kept for the next
+// wait_signal() that names it. Throws parley::exception when a signal cannot be caught (EINVAL) or more than
+// 64 tasks wait (EAGAIN).
 template <std::same_as<int>... Signal>
     requires(sizeof...(Signal) > 0)
 [[nodiscard]] detail::signal_await wait_signal(Signal... numbers) noexcept {

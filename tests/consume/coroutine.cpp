@@ -10,4 +10,6 @@ parley::task<int> answer() {
     co_return 42;
 }
 
-int main() { return parley::run(answer()) == 42 ? 0 : 1; }
+int main() {
+    return parley::run(answer()) == 42 ? 0 : 1;
+}

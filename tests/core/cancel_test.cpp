@@ -90,7 +90,9 @@ TEST_CASE("a client session is cancelled while it connects") {
     CommTicket ticket = client.ticket();
     REQUIRE(net.comm.request(&client, &target) == 0);
     net.settle();
-    SUBCASE("from another thread") { CHECK(net.comm.cancel(ticket) == 0); }
+    SUBCASE("from another thread") {
+        CHECK(net.comm.cancel(ticket) == 0);
+    }
     SUBCASE("on the loop") {
         net.on_loop([&] {
             CHECK(net.comm.cancel(ticket) == 0);
@@ -105,9 +107,13 @@ TEST_CASE("a client session is cancelled while it connects") {
 
 TEST_CASE("a client session is cancelled while it sends, awaits or receives") {
     std::string request = "ping\n", answer;
-    SUBCASE("sends") { request = huge; }
+    SUBCASE("sends") {
+        request = huge;
+    }
     SUBCASE("awaits") {}
-    SUBCASE("receives") { answer = "po"; }
+    SUBCASE("receives") {
+        answer = "po";
+    }
     for (bool by_session : {false, true}) {
         CAPTURE(by_session);
         Net net;

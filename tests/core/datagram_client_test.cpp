@@ -31,7 +31,8 @@ int datagram_socket() {
 
 } // namespace
 
-TEST_CASE("a target whose socket is a datagram socket asks by datagram, and keeps the socket for the next time") {
+TEST_CASE(
+    "a target whose socket is a datagram socket asks by datagram, and keeps the socket for the next time") {
     Running comm(1);
     Socket server = silent_server();
     Target target(server.address());

@@ -230,7 +230,8 @@ TEST_CASE("the largest datagrams pass whole") {
     REQUIRE(service.finish());
 }
 
-TEST_CASE("a bad datagram ends its session with the parser's errno, an incomplete one with EBADMSG; the service lives") {
+TEST_CASE("a bad datagram ends its session with the parser's errno, an incomplete one with EBADMSG; the "
+          "service lives") {
     for (size_t handlers : both) {
         Running comm(1, handlers);
         Datagrams service(comm);
@@ -259,7 +260,9 @@ TEST_CASE("new_connection() or new_session() that returns nullptr drops that dat
     service.on_connection = [&](int) -> CommConnection * {
         return connections++ % 3 == 0 ? nullptr : new Datagrams::Connection(service);
     };
-    service.on_session = [&]() -> CommSession * { return sessions++ % 2 == 0 ? nullptr : new Exchange(service); };
+    service.on_session = [&]() -> CommSession * {
+        return sessions++ % 2 == 0 ? nullptr : new Exchange(service);
+    };
     REQUIRE(service.start() == 0);
     Socket client = socket_to(service.address());
     for (int i = 0; i < 9; i++)
@@ -337,7 +340,8 @@ TEST_CASE("a second reply to a datagram is ENOENT") {
     CHECK(code == ENOENT);
 }
 
-TEST_CASE("a reply that is too large for a datagram fails with EMSGSIZE; on the loop the caller keeps the session") {
+TEST_CASE("a reply that is too large for a datagram fails with EMSGSIZE; on the loop the caller keeps the "
+          "session") {
     for (size_t handlers : both) {
         Running comm(1, handlers);
         Datagrams service(comm);
@@ -495,7 +499,8 @@ TEST_CASE("a reply that is outstanding when the service is unbound still goes ou
     }
 }
 
-TEST_CASE("a datagram service that is unbound inside a callback takes nothing more of what has come already") {
+TEST_CASE(
+    "a datagram service that is unbound inside a callback takes nothing more of what has come already") {
     for (bool refuse : {false, true}) {
         Running comm(1);
         Datagrams service(comm);

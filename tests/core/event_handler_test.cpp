@@ -202,7 +202,8 @@ TEST_CASE("deinit() from a callback that an event handler runs is EDEADLK, inlin
     };
     Inline straight;
     Queued queued;
-    for (CommEventHandler *handler : {static_cast<CommEventHandler *>(&straight), static_cast<CommEventHandler *>(&queued)}) {
+    for (CommEventHandler *handler :
+         {static_cast<CommEventHandler *>(&straight), static_cast<CommEventHandler *>(&queued)}) {
         Communicator comm;
         comm.customize_event_handler(handler);
         REQUIRE(comm.init(1, 0) == 0);

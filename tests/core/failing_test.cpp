@@ -100,35 +100,31 @@ void walk(const Failure &failure, size_t loops, size_t handlers) {
 }
 
 const Failure failures[] = {
-    {Unreliable::SOCKET, EMFILE, "socket"},
-    {Unreliable::BIND, EACCES, "bind"},
-    {Unreliable::LISTEN, EADDRINUSE, "listen"},
-    {Unreliable::ACCEPT, EMFILE, "accept"},
-    {Unreliable::CONNECT, ENETUNREACH, "connect"},
-    {Unreliable::GETSOCKNAME, ENOBUFS, "getsockname"},
-    {Unreliable::GETSOCKOPT, ENOBUFS, "getsockopt"},
-    {Unreliable::SETSOCKOPT, ENOMEM, "setsockopt"},
-    {Unreliable::RECV, ECONNRESET, "recv"},
-    {Unreliable::SEND, EPIPE, "send"},
-    {Unreliable::NONBLOCKING, EINVAL, "fcntl"},
-    {Unreliable::EPOLL_ADD, ENOSPC, "epoll_ctl"},
-    {Unreliable::EPOLL_WAIT, EINTR, "epoll_wait"},
-    {Unreliable::ALLOCATE, ENOMEM, "allocate"},
+    {Unreliable::SOCKET, EMFILE, "socket"},          {Unreliable::BIND, EACCES, "bind"},
+    {Unreliable::LISTEN, EADDRINUSE, "listen"},      {Unreliable::ACCEPT, EMFILE, "accept"},
+    {Unreliable::CONNECT, ENETUNREACH, "connect"},   {Unreliable::GETSOCKNAME, ENOBUFS, "getsockname"},
+    {Unreliable::GETSOCKOPT, ENOBUFS, "getsockopt"}, {Unreliable::SETSOCKOPT, ENOMEM, "setsockopt"},
+    {Unreliable::RECV, ECONNRESET, "recv"},          {Unreliable::SEND, EPIPE, "send"},
+    {Unreliable::NONBLOCKING, EINVAL, "fcntl"},      {Unreliable::EPOLL_ADD, ENOSPC, "epoll_ctl"},
+    {Unreliable::EPOLL_WAIT, EINTR, "epoll_wait"},   {Unreliable::ALLOCATE, ENOMEM, "allocate"},
 };
 
 } // namespace
 
-TEST_CASE("whichever call fails once, all that was begun is completed once and nothing leaks: callbacks on the loops") {
+TEST_CASE("whichever call fails once, all that was begun is completed once and nothing leaks: callbacks on "
+          "the loops") {
     for (const Failure &failure : failures)
         walk(failure, 2, 0);
 }
 
-TEST_CASE("whichever call fails once, all that was begun is completed once and nothing leaks: handler threads") {
+TEST_CASE(
+    "whichever call fails once, all that was begun is completed once and nothing leaks: handler threads") {
     for (const Failure &failure : failures)
         walk(failure, 1, 2);
 }
 
-TEST_CASE("when epoll, eventfd, memory or a thread cannot be had init() says so, and nothing is left running") {
+TEST_CASE(
+    "when epoll, eventfd, memory or a thread cannot be had init() says so, and nothing is left running") {
     size_t descriptors = open_descriptors(), threads = running_threads();
     for (const Failure &failure : {
              Failure{Unreliable::EPOLL_CREATE, EMFILE, "epoll_create"},
@@ -173,8 +169,8 @@ TEST_CASE("a handler thread that cannot be added is an error, and the others wor
 }
 
 TEST_CASE("after any error of accept() about one connection or about resources the listener goes on") {
-    for (int error : {ECONNABORTED, EPROTO, EINTR, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH,
-                      ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM}) {
+    for (int error : {ECONNABORTED, EPROTO, EINTR, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH,
+                      ENETUNREACH, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM}) {
         INFO("accept says ", error);
         Unreliable world;
         Running comm(2);
@@ -189,6 +185,36 @@ TEST_CASE("after any error of accept() about one connection or about resources t
         for (size_t i = 0; i < 2; i++)
             counted += comm.loop(i)->counters().accept_errors;
         CHECK(counted == 3);
+        CHECK(service.stopped.count() == 0);
+        REQUIRE(service.finish());
+    }
+}
+
+TEST_CASE("while accept() keeps failing for want of resources the loops rest, and the waiting are taken "
+          "afterwards") {
+    for (int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+        INFO("accept says ", error);
+        Unreliable world;
+        Running comm(2);
+        Lines service;
+        REQUIRE(service.start(comm) == 0);
+        auto sum = [&](uint64_t CommLoopCounters::*counter) {
+            return comm.loop(0)->counters().*counter + comm.loop(1)->counters().*counter;
+        };
+        world.fail(Unreliable::ACCEPT, 1, error, 1 << 20);
+        std::vector<Socket> clients;
+        for (int i = 0; i < 10; i++) {
+            clients.push_back(Socket::connected(service.address()));
+            REQUIRE(clients.back().send("x\n"));
+        }
+        REQUIRE(eventually([&] { return sum(&CommLoopCounters::accept_errors) > 0; }));
+        uint64_t turns = sum(&CommLoopCounters::turns), errors = sum(&CommLoopCounters::accept_errors);
+        std::this_thread::sleep_for(250ms); // two rests and a half
+        CHECK(sum(&CommLoopCounters::turns) - turns <= 24);
+        CHECK(sum(&CommLoopCounters::accept_errors) - errors <= 8);
+        world.reliable();
+        for (auto &client : clients)
+            CHECK(client.receive(2) == "x\n");
         CHECK(service.stopped.count() == 0);
         REQUIRE(service.finish());
     }
@@ -238,11 +264,11 @@ TEST_CASE("what a client's request fails with is what the system said") {
         int error;
         int cause;
     };
-    for (const Case &each : {Case{Unreliable::SOCKET, EMFILE, CC_CONNECT}, Case{Unreliable::CONNECT, ENETUNREACH, CC_CONNECT},
-                             Case{Unreliable::CONNECT, EADDRNOTAVAIL, CC_CONNECT},
-                             Case{Unreliable::EPOLL_ADD, ENOSPC, CC_CONNECT},
-                             Case{Unreliable::SEND, EPIPE, CC_SEND}, Case{Unreliable::SEND, ECONNRESET, CC_SEND},
-                             Case{Unreliable::RECV, EHOSTUNREACH, CC_FIRST_BYTE}}) {
+    for (const Case &each :
+         {Case{Unreliable::SOCKET, EMFILE, CC_CONNECT}, Case{Unreliable::CONNECT, ENETUNREACH, CC_CONNECT},
+          Case{Unreliable::CONNECT, EADDRNOTAVAIL, CC_CONNECT},
+          Case{Unreliable::EPOLL_ADD, ENOSPC, CC_CONNECT}, Case{Unreliable::SEND, EPIPE, CC_SEND},
+          Case{Unreliable::SEND, ECONNRESET, CC_SEND}, Case{Unreliable::RECV, EHOSTUNREACH, CC_FIRST_BYTE}}) {
         INFO("call ", each.call, " says ", each.error);
         Unreliable world;
         Running comm(1);

@@ -16,6 +16,19 @@ using namespace peers;
 
 namespace {
 
+// UBSan looks at objects' types through a pipe that it opens when it must: without descriptors it reports nonsense.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool needs_descriptors = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool needs_descriptors = true;
+#else
+constexpr bool needs_descriptors = false;
+#endif
+#else
+constexpr bool needs_descriptors = false;
+#endif
+
 // RLIMIT_NOFILE for the life of this.
 class Limit {
 public:
@@ -60,7 +73,9 @@ std::set<int> descriptors() {
 
 } // namespace
 
-TEST_CASE("out of descriptors, accepting rests instead of spinning, and takes everybody when there are some again") {
+TEST_CASE(
+    "out of descriptors, accepting rests instead of spinning, and takes everybody when there are some again" *
+    doctest::skip(needs_descriptors)) {
     for (size_t loops : {1, 3}) {
         Running comm(loops);
         Lines service;
@@ -94,7 +109,8 @@ TEST_CASE("out of descriptors, accepting rests instead of spinning, and takes ev
     }
 }
 
-TEST_CASE("a service that rests for want of descriptors can be paused, resumed, drained and unbound") {
+TEST_CASE("a service that rests for want of descriptors can be paused, resumed, drained and unbound" *
+          doctest::skip(needs_descriptors)) {
     Running comm(2);
     Lines service;
     REQUIRE(service.start(comm) == 0);
@@ -113,7 +129,8 @@ TEST_CASE("a service that rests for want of descriptors can be paused, resumed, 
     CHECK(client.at_end());
 }
 
-TEST_CASE("out of descriptors a request is EMFILE, and works when there are some again") {
+TEST_CASE("out of descriptors a request is EMFILE, and works when there are some again" *
+          doctest::skip(needs_descriptors)) {
     Running comm(1);
     Lines service;
     REQUIRE(service.start(comm) == 0);
@@ -136,7 +153,8 @@ TEST_CASE("out of descriptors a request is EMFILE, and works when there are some
     REQUIRE(service.finish());
 }
 
-TEST_CASE("out of descriptors init() and bind() fail with EMFILE and leave nothing") {
+TEST_CASE("out of descriptors init() and bind() fail with EMFILE and leave nothing" *
+          doctest::skip(needs_descriptors)) {
     Running comm(3);
     size_t before = open_descriptors(), threads = running_threads();
     for (rlim_t room = 0; room < 4; room++) {

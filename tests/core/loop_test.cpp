@@ -317,7 +317,8 @@ TEST_CASE("a duration that fails or is malformed fails sleep() and handle() is n
 
 TEST_CASE("a timer of negative or immense length never fires and can be cancelled") {
     Running comm;
-    for (time_t seconds : {time_t(-1), time_t(INT64_MIN), time_t(INT64_MAX), time_t(INT64_MAX / 1000000000)}) {
+    for (time_t seconds :
+         {time_t(-1), time_t(INT64_MIN), time_t(INT64_MAX), time_t(INT64_MAX / 1000000000)}) {
         Nap nap(0ms);
         nap.length = {seconds, 999999999};
         REQUIRE(comm.sleep(&nap) == 0);

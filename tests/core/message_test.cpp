@@ -157,21 +157,32 @@ TEST_CASE("empty vectors among others are skipped") {
 
 TEST_CASE("more vectors than there is room for is EOVERFLOW") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
-    SUBCASE("in a reply") { path = SERVICE; }
-    End end = end_of_spoilt(path, [](auto *session) {
-        session->out.script = [](struct iovec *, int max) { return max + 1; };
-    });
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("on a reused connection") {
+        path = REUSED_CONNECTION;
+    }
+    SUBCASE("in a reply") {
+        path = SERVICE;
+    }
+    End end = end_of_spoilt(
+        path, [](auto *session) { session->out.script = [](struct iovec *, int max) { return max + 1; }; });
     CHECK(end.state == CS_STATE_ERROR);
     CHECK(end.error == EOVERFLOW);
 }
 
 TEST_CASE("an encode that fails gives its errno to handle") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
-    SUBCASE("in a reply") { path = SERVICE; }
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("on a reused connection") {
+        path = REUSED_CONNECTION;
+    }
+    SUBCASE("in a reply") {
+        path = SERVICE;
+    }
     End end = end_of_spoilt(path, [](auto *session) {
         session->out.script = [](struct iovec *, int) {
             errno = ENODATA;
@@ -184,9 +195,15 @@ TEST_CASE("an encode that fails gives its errno to handle") {
 
 TEST_CASE("a message_out that gives nothing gives its errno to handle") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
-    SUBCASE("in a reply") { path = SERVICE; }
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("on a reused connection") {
+        path = REUSED_CONNECTION;
+    }
+    SUBCASE("in a reply") {
+        path = SERVICE;
+    }
     End end = end_of_spoilt(path, [](auto *session) {
         session->give_out = nullptr;
         session->give_errno = ENOTSUP;
@@ -197,9 +214,15 @@ TEST_CASE("a message_out that gives nothing gives its errno to handle") {
 
 TEST_CASE("a message_in that gives nothing gives its errno to handle") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
-    SUBCASE("of a service") { path = SERVICE; }
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("on a reused connection") {
+        path = REUSED_CONNECTION;
+    }
+    SUBCASE("of a service") {
+        path = SERVICE;
+    }
     End end = end_of_spoilt(path, [](auto *session) {
         session->give_in = nullptr;
         session->give_errno = ENOTSUP;
@@ -210,9 +233,15 @@ TEST_CASE("a message_in that gives nothing gives its errno to handle") {
 
 TEST_CASE("an append that fails gives its errno to handle") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("on a reused connection") { path = REUSED_CONNECTION; }
-    SUBCASE("of a service") { path = SERVICE; }
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("on a reused connection") {
+        path = REUSED_CONNECTION;
+    }
+    SUBCASE("of a service") {
+        path = SERVICE;
+    }
     End end = end_of_spoilt(path, [](auto *session) {
         session->in.script = [](const char *, size_t *) {
             errno = ENOMSG;
@@ -225,8 +254,12 @@ TEST_CASE("an append that fails gives its errno to handle") {
 
 TEST_CASE("an append that takes nothing and wants more ends its session instead of spinning") {
     Path path = NEW_CONNECTION;
-    SUBCASE("on a new connection") { path = NEW_CONNECTION; }
-    SUBCASE("of a service") { path = SERVICE; }
+    SUBCASE("on a new connection") {
+        path = NEW_CONNECTION;
+    }
+    SUBCASE("of a service") {
+        path = SERVICE;
+    }
     End end = end_of_spoilt(path, [](auto *session) {
         session->in.script = [](const char *, size_t *size) {
             *size = 0;
@@ -352,8 +385,7 @@ TEST_CASE("a service reads a large body into the place its message reserves") {
     CHECK(peer.line() == "taken\n");
 }
 
-// Skipped: under clang's TSan the stray bytes come in a read of their own, which no core can tell from an answer.
-TEST_CASE("bytes behind an answer that was read into its own place do not answer the next request" * doctest::skip()) {
+TEST_CASE("bytes behind an answer that was read into its own place do not answer the next request") {
     Net net;
     Listener listener;
     Target target(listener.address());
@@ -376,12 +408,12 @@ TEST_CASE("bytes behind an answer that was read into its own place do not answer
     REQUIRE(net.comm.request(&client, &target) == 0);
     Peer peer = listener.accept();
     CHECK(peer.line() == "ping\n");
-    peer.send(std::string_view(body).substr(0, 300000));
-    net.settle();
-    net.on_loop([&] { // which sees the end of the body and what follows in one go
-        peer.send(std::string_view(body).substr(300000));
-        peer.send("stray\n");
-    });
+    const size_t first = body.size() - 10000;
+    peer.send(std::string_view(body).substr(0, first));
+    for (bool taken = false; !taken;)
+        net.on_loop([&] { taken = filled == first; });
+    // The end of the body and what follows, in one segment and so in one read.
+    peer.send(body.substr(first) + "stray\n");
     CHECK(client.end() == success(0));
     CHECK((place == body));
     Peer other = listener.accept();

@@ -76,7 +76,9 @@ inline size_t entries_of(const char *path) {
         closedir(dir);
     return n;
 }
-inline size_t open_descriptors() { return entries_of("/proc/self/fd"); }
+inline size_t open_descriptors() {
+    return entries_of("/proc/self/fd");
+}
 inline size_t running_threads() {
     // A sanitizer's own thread starts with the first one: not between two looks.
     static const bool started = [] {
@@ -126,8 +128,8 @@ inline Address unix_path(std::string_view path) {
     memcpy(un->sun_path, path.data(), path.size());
     if (path[0] == '@')
         un->sun_path[0] = '\0';
-    address.size =
-        static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + path.size() + (path[0] == '@' ? 0 : 1));
+    address.size = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + path.size() +
+                                          (path[0] == '@' ? 0 : 1));
     return address;
 }
 
@@ -354,7 +356,7 @@ public:
 
     std::function<CommConnection *(int)> on_connection;
     std::function<CommSession *(long long)> on_session;
-    std::function<void(Served &)> on_request; // TOREPLY; default: echo
+    std::function<void(Served &)> on_request;                   // TOREPLY; default: echo
     std::function<void(Served &, int state, int error)> on_end; // any other completion, before deletion
     std::function<int()> listen_fd;
     std::function<void(int)> on_stop;

@@ -34,8 +34,12 @@ private:
 TEST_CASE("pipelined requests are all answered, in order, with inline replies") {
     Net net;
     Service service(net.comm);
-    SUBCASE("one at a time") { service.pipeline = 1; }
-    SUBCASE("four at a time") { service.pipeline = 4; }
+    SUBCASE("one at a time") {
+        service.pipeline = 1;
+    }
+    SUBCASE("four at a time") {
+        service.pipeline = 4;
+    }
     service.start();
     for (int n : {1, 3, 200}) {
         Peer peer(service.address());
@@ -50,8 +54,12 @@ TEST_CASE("pipelined requests are all answered, in order, with inline replies") 
 TEST_CASE("a hundred thousand tiny requests in one go are all answered, in order") {
     Net net;
     Service service(net.comm);
-    SUBCASE("one at a time") { service.pipeline = 1; }
-    SUBCASE("sixteen at a time") { service.pipeline = 16; }
+    SUBCASE("one at a time") {
+        service.pipeline = 1;
+    }
+    SUBCASE("sixteen at a time") {
+        service.pipeline = 16;
+    }
     service.start();
     Peer peer(service.address());
     std::string all = numbered(0, 100000), got;
@@ -72,7 +80,9 @@ TEST_CASE("pipelined requests are answered when handlers reply, or another threa
         handlers = 2;
         inline_reply = true;
     }
-    SUBCASE("another thread, beside handlers") { handlers = 2; }
+    SUBCASE("another thread, beside handlers") {
+        handlers = 2;
+    }
     SUBCASE("another thread") {}
     for (int width : {1, 3}) {
         CAPTURE(width);
@@ -104,7 +114,9 @@ TEST_CASE("replies given in reverse order go out in the order of the requests") 
     Peer peer(service.address());
     bool large = false;
     SUBCASE("small ones") {}
-    SUBCASE("large ones to a slow reader") { large = true; }
+    SUBCASE("large ones to a slow reader") {
+        large = true;
+    }
     auto answer = [&](const std::string &asked) {
         return large ? std::string(400000, asked[0]) + asked : asked;
     };
@@ -130,8 +142,12 @@ TEST_CASE("a client that half-closes gets the replies to all it has asked") {
     Service service(net.comm);
     bool elsewhere = false;
     SUBCASE("inline, one at a time") {}
-    SUBCASE("inline, four at a time") { service.pipeline = 4; }
-    SUBCASE("from another thread, one at a time") { elsewhere = true; }
+    SUBCASE("inline, four at a time") {
+        service.pipeline = 4;
+    }
+    SUBCASE("from another thread, one at a time") {
+        elsewhere = true;
+    }
     SUBCASE("from another thread, four at a time") {
         elsewhere = true;
         service.pipeline = 4;
@@ -172,8 +188,12 @@ TEST_CASE("a half-closed client gets a large reply whole") {
 TEST_CASE("a FIN in the middle of a request is ECONNRESET for it, after the replies to those before") {
     Net net;
     Service service(net.comm);
-    SUBCASE("one at a time") { service.pipeline = 1; }
-    SUBCASE("four at a time") { service.pipeline = 4; }
+    SUBCASE("one at a time") {
+        service.pipeline = 1;
+    }
+    SUBCASE("four at a time") {
+        service.pipeline = 4;
+    }
     service.at_request = service.hold();
     service.start();
     Peer peer(service.address());
@@ -377,7 +397,9 @@ TEST_CASE("an RST fails every session of the connection in its own way") {
 TEST_CASE("a session at connect learns of the clean end of its stream") {
     wire::Address at = wire::Address::loopback();
     SUBCASE("over TCP") {}
-    SUBCASE("over AF_UNIX") { at = wire::Address::local(); }
+    SUBCASE("over AF_UNIX") {
+        at = wire::Address::local();
+    }
     Net net;
     Service service(net.comm, at);
     service.at_connect = true;
@@ -452,8 +474,12 @@ TEST_CASE("a session at connect is closed silently by unbind, which it is told")
 TEST_CASE("AF_UNIX: everything that was sent before close is answered or fails, and the loop lives on") {
     Net net;
     Service service(net.comm, wire::Address::local());
-    SUBCASE("one at a time") { service.pipeline = 1; }
-    SUBCASE("four at a time") { service.pipeline = 4; }
+    SUBCASE("one at a time") {
+        service.pipeline = 1;
+    }
+    SUBCASE("four at a time") {
+        service.pipeline = 4;
+    }
     service.at_request = service.hold();
     service.start();
     {

@@ -45,7 +45,9 @@ TEST_CASE("the connection that became idle last is taken first") {
     Peer to_two = listener.accept();
     bool two_is_last = true;
     SUBCASE("the second") {}
-    SUBCASE("the first") { two_is_last = false; }
+    SUBCASE("the first") {
+        two_is_last = false;
+    }
     (two_is_last ? to_one : to_two).send("pong\n");
     CHECK((two_is_last ? one : two).end() == success(0));
     (two_is_last ? to_two : to_one).send("pong\n");
@@ -105,8 +107,12 @@ TEST_CASE("the connection is in the pool and its slot is released before handle"
 TEST_CASE("a session that sends itself again from handle finds the same connection") {
     size_t loops = 1, handlers = 0;
     SUBCASE("on the loop") {}
-    SUBCASE("on one of two loops") { loops = 2; }
-    SUBCASE("on a handler thread") { handlers = 1; }
+    SUBCASE("on one of two loops") {
+        loops = 2;
+    }
+    SUBCASE("on a handler thread") {
+        handlers = 1;
+    }
     SUBCASE("on a handler thread beside two loops") {
         loops = 2;
         handlers = 1;
@@ -135,8 +141,12 @@ TEST_CASE("a connection that closed while idle is not used again") {
     Client client;
     Peer peer = exchange(net, target, listener, client);
     CHECK(target.has_idle_conn());
-    SUBCASE("by FIN") { peer.close(); }
-    SUBCASE("by RST") { peer.reset(); }
+    SUBCASE("by FIN") {
+        peer.close();
+    }
+    SUBCASE("by RST") {
+        peer.reset();
+    }
     wire::until([&] { return !target.has_idle_conn(); });
     exchange(net, target, listener, client); // checks that seq is 0
     CHECK(target.connections->born == 2);
@@ -146,7 +156,9 @@ TEST_CASE("a connection that closed while idle is not used again") {
 TEST_CASE("a stale connection fails the request, unless it may be retried: then a fresh one is used") {
     wire::Address at = wire::Address::loopback();
     SUBCASE("TCP, where reading tells") {}
-    SUBCASE("AF_UNIX, where writing tells") { at = wire::Address::local(); }
+    SUBCASE("AF_UNIX, where writing tells") {
+        at = wire::Address::local();
+    }
     for (bool may_retry : {false, true}) {
         CAPTURE(may_retry);
         Net net;
@@ -240,8 +252,12 @@ TEST_CASE("close_idle closes what is idle and nothing else") {
     Peer to_busy = listener.accept();
     to_idle.send("pong\n");
     CHECK(idle.end() == success(0));
-    SUBCASE("from another thread") { target.close_idle(); }
-    SUBCASE("on the loop") { net.on_loop([&] { target.close_idle(); }); }
+    SUBCASE("from another thread") {
+        target.close_idle();
+    }
+    SUBCASE("on the loop") {
+        net.on_loop([&] { target.close_idle(); });
+    }
     CHECK(to_idle.rest() == "ping\n");
     wire::until([&] { return !target.has_idle_conn(); });
     to_busy.send("pong\n");
@@ -315,8 +331,12 @@ TEST_CASE("the connection object of a session lives as long as the session, and 
     net.settle();
     CHECK(target.connections->dead == 0);
     CHECK(client->connection()->number == 0);
-    SUBCASE("it goes with the session") { client.reset(); }
-    SUBCASE("or with its next submission") { exchange(net, target, listener, *client); }
+    SUBCASE("it goes with the session") {
+        client.reset();
+    }
+    SUBCASE("or with its next submission") {
+        exchange(net, target, listener, *client);
+    }
     CHECK(target.connections->deaths.take() == 0);
     client.reset();
     net.comm.deinit();
@@ -328,8 +348,12 @@ TEST_CASE("a failure to make a connection is returned on the loop and handled el
     Service service(net.comm);
     service.start();
     Target target(service.address());
-    SUBCASE("create_connect_fd") { target.connect_errno = ENOBUFS; }
-    SUBCASE("new_connection") { target.new_connection_errno = ENOBUFS; }
+    SUBCASE("create_connect_fd") {
+        target.connect_errno = ENOBUFS;
+    }
+    SUBCASE("new_connection") {
+        target.new_connection_errno = ENOBUFS;
+    }
     Client client;
     net.on_loop([&] {
         CHECK(net.comm.request(&client, &target) == -1);
@@ -352,7 +376,9 @@ TEST_CASE("a failure to make a connection is returned on the loop and handled el
 TEST_CASE("requests from many threads are all answered") {
     size_t handlers = 0;
     SUBCASE("without handlers") {}
-    SUBCASE("with handlers") { handlers = 2; }
+    SUBCASE("with handlers") {
+        handlers = 2;
+    }
     Net net(2, handlers);
     Service service(net.comm);
     service.start();

@@ -54,7 +54,9 @@ const std::string large = std::string(size_t{1} << 20, 'x') + "\n";
 TEST_CASE("pushed bytes go out at once, before the reply") {
     wire::Address at = wire::Address::loopback();
     SUBCASE("over TCP") {}
-    SUBCASE("over AF_UNIX") { at = wire::Address::local(); }
+    SUBCASE("over AF_UNIX") {
+        at = wire::Address::local();
+    }
     Net net;
     Service service(net.comm, at);
     service.at_request = service.hold();
@@ -93,8 +95,12 @@ TEST_CASE("a push is taken whole or refused with EAGAIN, and what was taken arri
         CHECK(n == -1);
         CHECK(errno == EAGAIN);
     };
-    SUBCASE("on the loop") { net.on_loop(fill); }
-    SUBCASE("from another thread") { fill(); }
+    SUBCASE("on the loop") {
+        net.on_loop(fill);
+    }
+    SUBCASE("from another thread") {
+        fill();
+    }
     CHECK(taken >= 4);
     CHECK(session->reply("pong\n") == 0);
     for (int i = 0; i < taken; i++)
@@ -151,7 +157,9 @@ TEST_CASE("after the end a push is refused with ENOENT") {
         CHECK(session->reply("pong\n") == 0);
         CHECK(service.ends.take() == success(0));
     }
-    SUBCASE("which was shutdown") { CHECK(net.comm.shutdown(session) == 0); }
+    SUBCASE("which was shutdown") {
+        CHECK(net.comm.shutdown(session) == 0);
+    }
     SUBCASE("which was the peer's") {
         peer->reset();
         wire::until([&] { return !session->target()->has_idle_conn(); });
@@ -186,7 +194,9 @@ TEST_CASE("what was pushed before shutdown still goes out") {
         CHECK(net.comm.shutdown(session) == 0);
         delete session;
     }
-    SUBCASE("by deleting the session") { delete session; }
+    SUBCASE("by deleting the session") {
+        delete session;
+    }
     CHECK((peer.rest() == large));
     CHECK_FALSE(peer.was_reset());
     service.stop();
@@ -196,7 +206,9 @@ TEST_CASE("what was pushed before shutdown still goes out") {
 TEST_CASE("a CommPush completes on the loop when the kernel has its last byte") {
     size_t handlers = 0;
     SUBCASE("without handlers") {}
-    SUBCASE("beside handlers") { handlers = 1; }
+    SUBCASE("beside handlers") {
+        handlers = 1;
+    }
     Net net(1, handlers);
     Service service(net.comm);
     service.use_small_buffers();

@@ -20,8 +20,12 @@ TEST_CASE("a reply that the socket takes at once has been handled before reply r
     Service service(net.comm);
     bool handled = false, handled_in_reply = false;
     bool deletes_itself = false;
-    SUBCASE("and its session is deleted in handle") { deletes_itself = true; }
-    SUBCASE("and its session lives on") { deletes_itself = false; }
+    SUBCASE("and its session is deleted in handle") {
+        deletes_itself = true;
+    }
+    SUBCASE("and its session lives on") {
+        deletes_itself = false;
+    }
     service.at_birth = [&](Served *session) { session->stays = !deletes_itself; };
     service.at_end = [&](Served *, const End &) { handled = true; };
     int result = -1;
@@ -49,8 +53,12 @@ TEST_CASE("a reply to a slow reader is handled when the kernel has its last byte
     service.use_small_buffers();
     std::atomic<bool> handled{false};
     bool handled_in_reply = true, deletes_itself = false;
-    SUBCASE("and its session is deleted in handle") { deletes_itself = true; }
-    SUBCASE("and its session lives on") { deletes_itself = false; }
+    SUBCASE("and its session is deleted in handle") {
+        deletes_itself = true;
+    }
+    SUBCASE("and its session lives on") {
+        deletes_itself = false;
+    }
     service.at_birth = [&](Served *session) { session->stays = !deletes_itself; };
     service.at_end = [&](Served *, const End &) { handled = true; };
     wire::Inbox<Served *> replied;
@@ -81,8 +89,12 @@ TEST_CASE("a reply that cannot be encoded returns 0, fails later and closes") {
     Net net;
     Service service(net.comm);
     bool handled = false, handled_in_reply = true, deletes_itself = false;
-    SUBCASE("and its session is deleted in handle") { deletes_itself = true; }
-    SUBCASE("and its session lives on") { deletes_itself = false; }
+    SUBCASE("and its session is deleted in handle") {
+        deletes_itself = true;
+    }
+    SUBCASE("and its session lives on") {
+        deletes_itself = false;
+    }
     service.at_birth = [&](Served *session) {
         session->stays = !deletes_itself;
         session->out.script = [](struct iovec *, int) {
@@ -137,8 +149,12 @@ TEST_CASE("a session is replied to once: a second reply returns ENOENT") {
     Service service(net.comm);
     service.use_small_buffers();
     std::string answer;
-    SUBCASE("while the first is being written") { answer = large; }
-    SUBCASE("after the first was written") { answer = "pong\n"; }
+    SUBCASE("while the first is being written") {
+        answer = large;
+    }
+    SUBCASE("after the first was written") {
+        answer = "pong\n";
+    }
     int second = 0, error = 0;
     service.at_birth = [](Served *session) { session->stays = true; };
     wire::Inbox<Served *> sessions;
@@ -193,8 +209,12 @@ TEST_CASE("a reply to a vanished peer returns ENOENT and leaves the session with
 
 TEST_CASE("a reply from another thread is sent and handled on the loop") {
     size_t handlers = 0;
-    SUBCASE("which runs the callbacks") { handlers = 0; }
-    SUBCASE("or its handler threads do") { handlers = 2; }
+    SUBCASE("which runs the callbacks") {
+        handlers = 0;
+    }
+    SUBCASE("or its handler threads do") {
+        handlers = 2;
+    }
     Net net(1, handlers);
     Service service(net.comm);
     service.use_small_buffers();
@@ -253,8 +273,12 @@ TEST_CASE("shutdown closes without a reply and leaves the session with the calle
         CHECK(errno == ENOENT);
         CHECK_FALSE(session->target()->has_idle_conn());
     };
-    SUBCASE("from another thread") { act(); }
-    SUBCASE("on the loop") { net.on_loop(act); }
+    SUBCASE("from another thread") {
+        act();
+    }
+    SUBCASE("on the loop") {
+        net.on_loop(act);
+    }
     CHECK(peer.rest().empty());
     delete session;
     service.stop();
@@ -331,13 +355,17 @@ TEST_CASE("has_idle_conn of a service target says whether a reply is still await
 TEST_CASE("handle_peer_closed tells a session that is handled in place, and no other") {
     bool in_place = false, expected = false;
     size_t handlers = 0;
-    SUBCASE("in place, without handlers") { in_place = expected = true; }
+    SUBCASE("in place, without handlers") {
+        in_place = expected = true;
+    }
     SUBCASE("in place, beside handlers") {
         in_place = expected = true;
         handlers = 1;
     }
     SUBCASE("not in place") {}
-    SUBCASE("on handlers") { handlers = 1; }
+    SUBCASE("on handlers") {
+        handlers = 1;
+    }
     Net net(1, handlers);
     Service service(net.comm);
     std::atomic<int> told{0};
@@ -391,8 +419,12 @@ TEST_CASE("a session may delete itself in handle_peer_closed") {
     Net net;
     Service service(net.comm, wire::Address::local());
     int requests = 1;
-    SUBCASE("the only one of its connection") { requests = service.pipeline = 1; }
-    SUBCASE("one of as many as there may be") { requests = service.pipeline = 4; }
+    SUBCASE("the only one of its connection") {
+        requests = service.pipeline = 1;
+    }
+    SUBCASE("one of as many as there may be") {
+        requests = service.pipeline = 4;
+    }
     SUBCASE("one of several") {
         service.pipeline = 4;
         requests = 2;
@@ -419,8 +451,12 @@ TEST_CASE("keep_alive_timeout 0 closes after the reply is flushed") {
     Service service(net.comm);
     service.use_small_buffers();
     std::string answer;
-    SUBCASE("a small one") { answer = "pong\n"; }
-    SUBCASE("a large one") { answer = large; }
+    SUBCASE("a small one") {
+        answer = "pong\n";
+    }
+    SUBCASE("a large one") {
+        answer = large;
+    }
     service.at_birth = [](Served *session) { session->timeouts.keep_alive = 0; };
     service.at_request = [&](Served *session) { session->reply(answer); };
     service.start();
@@ -435,8 +471,12 @@ TEST_CASE("completions run on handler threads unless the session is handled in p
     Net net(1, 1);
     Service service(net.comm);
     bool in_place = false;
-    SUBCASE("on a handler thread") { in_place = false; }
-    SUBCASE("in place") { in_place = true; }
+    SUBCASE("on a handler thread") {
+        in_place = false;
+    }
+    SUBCASE("in place") {
+        in_place = true;
+    }
     service.at_birth = [&](Served *session) { session->in_place = in_place; };
     wire::Inbox<int> handler;
     auto look = [&] {
@@ -492,9 +532,7 @@ TEST_CASE("a reply from another thread that races a reset either fails or is han
 TEST_CASE("a session deleted on another thread while its peer resets is gone once") {
     Net net(2);
     Service service(net.comm);
-    service.at_birth = [](Served *session) {
-        session->in_place = false;
-    };
+    service.at_birth = [](Served *session) { session->in_place = false; };
     service.at_request = service.hold();
     service.start();
     for (int i = 0; i < 300; i++) {

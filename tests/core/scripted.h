@@ -240,7 +240,7 @@ public:
     void use_small_buffers() { send_buffer_ = 4096; }
 
     Communicator &comm;
-    std::function<void(Served *)> at_birth;  // in new_session()
+    std::function<void(Served *)> at_birth; // in new_session()
     std::function<void(Served *)> at_request = [](Served *session) { session->reply(session->asked()); };
     std::function<void(Served *, const End &)> at_end; // in the last handle(), before it deletes itself
     std::function<CommSession *(long long, CommConnection *)> make_session;

@@ -89,7 +89,8 @@ TEST_CASE("new_session() that returns nullptr on a new connection closes it and 
     CHECK(service.alive == 0);
 }
 
-TEST_CASE("new_session() that returns nullptr on a kept-alive connection closes that one and leaves its neighbours") {
+TEST_CASE("new_session() that returns nullptr on a kept-alive connection closes that one and leaves its "
+          "neighbours") {
     for (size_t loops : {1, 2}) {
         Running comm(loops);
         Lines service;
@@ -222,7 +223,8 @@ TEST_CASE("drain() of a service that is not bound is 0") {
     CHECK(service.drain(-1) == 0);
 }
 
-TEST_CASE("a drained connection that the client uses in the same moment is answered or closed, never half answered") {
+TEST_CASE("a drained connection that the client uses in the same moment is answered or closed, never half "
+          "answered") {
     Running comm(2);
     Lines service;
     REQUIRE(service.start(comm) == 0);
@@ -301,7 +303,9 @@ TEST_CASE("a connection object is destroyed before its descriptor is closed when
     }
     REQUIRE(service.gone.wait());
     CHECK(open == 1);
-    { Socket used = kept_alive(service.address()); }
+    {
+        Socket used = kept_alive(service.address());
+    }
     REQUIRE(service.gone.wait(2));
     CHECK(open == 2);
     REQUIRE(service.finish());

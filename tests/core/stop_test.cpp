@@ -139,7 +139,8 @@ TEST_CASE("deinit() ends a service session that is receiving with STOPPED") {
     }
 }
 
-TEST_CASE("deinit() tells a session that awaits its reply nothing, and every call on it is ENOENT from then on") {
+TEST_CASE(
+    "deinit() tells a session that awaits its reply nothing, and every call on it is ENOENT from then on") {
     for (size_t handlers : both) {
         Running comm(2, handlers);
         Lines service;
@@ -297,7 +298,8 @@ TEST_CASE("a submission from inside a callback of the stop is ESHUTDOWN and its 
     }
 }
 
-TEST_CASE("a service learns of deinit() once by handle_stop(0), and unbind() inside it is done when deinit() returns") {
+TEST_CASE("a service learns of deinit() once by handle_stop(0), and unbind() inside it is done when deinit() "
+          "returns") {
     for (size_t handlers : both) {
         for (size_t loops : {1, 4}) {
             Running comm(loops, handlers);

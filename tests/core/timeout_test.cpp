@@ -11,9 +11,9 @@ using wire::Swamp;
 
 namespace {
 
-constexpr int soon = 40;     // a timeout under test
-constexpr int later = 70;    // surely behind it
-constexpr int turn = 2;      // how early it may be
+constexpr int soon = 40;  // a timeout under test
+constexpr int later = 70; // surely behind it
+constexpr int turn = 2;   // how early it may be
 const std::string huge = std::string(size_t{8} << 20, 'x') + "\n";
 
 void pass(int ms) {
@@ -48,8 +48,12 @@ TEST_CASE("a connect that does not come about ends with ETIMEDOUT and CC_CONNECT
     Net net;
     Swamp swamp;
     int limit = soon;
-    SUBCASE("after connect_timeout") { limit = soon; }
-    SUBCASE("at once when that is 0") { limit = 0; }
+    SUBCASE("after connect_timeout") {
+        limit = soon;
+    }
+    SUBCASE("at once when that is 0") {
+        limit = 0;
+    }
     Target target(swamp.address(), limit);
     Client client;
     Stopwatch watch;
@@ -309,8 +313,12 @@ TEST_CASE("a write that makes no progress for response_timeout fails with CC_SEN
 TEST_CASE("the deadline for sending is a total limit without send_timeout") {
     CommDeadlines limits = only(&CommDeadlines::send, soon);
     bool own = false;
-    SUBCASE("of the target") { own = true; }
-    SUBCASE("of the Communicator") { own = false; }
+    SUBCASE("of the target") {
+        own = true;
+    }
+    SUBCASE("of the Communicator") {
+        own = false;
+    }
     Communicator comm;
     if (!own)
         comm.set_default_deadlines(limits);
@@ -333,8 +341,12 @@ TEST_CASE("the deadline for sending is a total limit without send_timeout") {
 TEST_CASE("the deadline of the first message runs from the connection's birth") {
     CommDeadlines limits = only(&CommDeadlines::first_message, soon);
     bool own = false;
-    SUBCASE("of the service") { own = true; }
-    SUBCASE("of the Communicator") { own = false; }
+    SUBCASE("of the service") {
+        own = true;
+    }
+    SUBCASE("of the Communicator") {
+        own = false;
+    }
     Communicator comm;
     if (!own)
         comm.set_default_deadlines(limits);
@@ -483,8 +495,12 @@ TEST_CASE("what is received while the request is still being sent is not late be
     Net net;
     Listener listener(wire::Address::loopback(), 16, 4096);
     int response = -1, receive = -1;
-    SUBCASE("by receive_timeout") { receive = 4 * soon; }
-    SUBCASE("by response_timeout") { response = 4 * soon; }
+    SUBCASE("by receive_timeout") {
+        receive = 4 * soon;
+    }
+    SUBCASE("by response_timeout") {
+        response = 4 * soon;
+    }
     Target target(listener.address(), -1, response);
     target.send_buffer = 4096;
     Client client(huge);

@@ -22,10 +22,14 @@ public:
     Early() {
         early = true;
         on_end = [this](Served &session, int state, int error) {
+            std::lock_guard lock(mutex_);
             if (state != CS_STATE_SUCCESS)
                 last = {state, error, session.get_cause(), session.get_ssl_error()};
         };
     }
+
+private:
+    std::mutex mutex_;
 };
 
 bool fine(Communicator &comm, CommTarget &target) {
@@ -76,8 +80,9 @@ TEST_CASE("a certificate that does not verify fails the request with minus SSL_E
         const Identity *who;
         long reason;
     };
-    for (const Row &row : {Row{&stranger, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT}, Row{&expired, X509_V_ERR_CERT_HAS_EXPIRED},
-                           Row{&unborn, X509_V_ERR_CERT_NOT_YET_VALID}, Row{&other, X509_V_ERR_HOSTNAME_MISMATCH}}) {
+    for (const Row &row :
+         {Row{&stranger, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT}, Row{&expired, X509_V_ERR_CERT_HAS_EXPIRED},
+          Row{&unborn, X509_V_ERR_CERT_NOT_YET_VALID}, Row{&other, X509_V_ERR_HOSTNAME_MISMATCH}}) {
         for (int version : versions) {
             INFO("verification ", row.reason, " in version ", version);
             Context server = server_context(*row.who), client = client_context();
@@ -206,8 +211,12 @@ TEST_CASE("whatever a stranger says to a TLS port, it is closed, and the next co
     TlsLines service;
     REQUIRE(service.start_tls(comm, server.get()) == 0);
     TlsTarget target(service.address(), client.get());
-    const std::string sayings[] = {"GET / HTTP/1.1\r\n\r\n", std::string(1000, '\0'), "\x16\x03\x01\xff\xff" + std::string(70000, 'x'),
-                                   forged, "SSH-2.0-x\r\n", client_hello().substr(0, 100) + std::string(1000, 'y')};
+    const std::string sayings[] = {"GET / HTTP/1.1\r\n\r\n",
+                                   std::string(1000, '\0'),
+                                   "\x16\x03\x01\xff\xff" + std::string(70000, 'x'),
+                                   forged,
+                                   "SSH-2.0-x\r\n",
+                                   client_hello().substr(0, 100) + std::string(1000, 'y')};
     for (const std::string &said : sayings) {
         Socket stranger = Socket::connected(service.address());
         (void)stranger.send(said);
@@ -222,7 +231,8 @@ TEST_CASE("whatever a stranger says to a TLS port, it is closed, and the next co
 
 TEST_CASE("good and bad connections in turn, two hundred times, never share an error") {
     Running comm(1);
-    Context server = server_context(), bad = server_context(identity("good.test", nullptr)), client = client_context();
+    Context server = server_context(), bad = server_context(identity("good.test", nullptr)),
+            client = client_context();
     TlsLines service, liar;
     REQUIRE(service.start_tls(comm, server.get()) == 0);
     REQUIRE(liar.start_tls(comm, bad.get()) == 0);
@@ -347,7 +357,8 @@ TEST_CASE("a client that leaves anywhere within its first flight leaves nothing 
     REQUIRE(service.finish());
 }
 
-TEST_CASE("a stream cut off in the middle of a message is minus SSL_ERROR_SSL, one that was closed properly is not") {
+TEST_CASE("a stream cut off in the middle of a message is minus SSL_ERROR_SSL, one that was closed properly "
+          "is not") {
     for (int version : versions) {
         for (bool notify : {false, true}) {
             INFO("version ", version, notify ? ", with close_notify" : ", without");

@@ -96,7 +96,8 @@ public:
     std::string name = "good.test";
     std::function<int(SSL *)> on_ssl; // after the name has been set
 
-    TlsTarget(const Address &to, SSL_CTX *context, int handshake = -1, int response = -1) : Target(to, -1, response) {
+    TlsTarget(const Address &to, SSL_CTX *context, int handshake = -1, int response = -1)
+        : Target(to, -1, response) {
         set_ssl(context, handshake);
     }
 
@@ -144,7 +145,8 @@ public:
 // The other end: blocking, with the guard of its socket.
 class TlsPeer {
 public:
-    TlsPeer(Socket socket, SSL_CTX *context, bool client) : socket_(std::move(socket)), ssl_(SSL_new(context)) {
+    TlsPeer(Socket socket, SSL_CTX *context, bool client)
+        : socket_(std::move(socket)), ssl_(SSL_new(context)) {
         signal(SIGPIPE, SIG_IGN); // SSL_write() raises it
         SSL_set_fd(ssl_.get(), socket_.fd());
         if (client)
@@ -162,14 +164,16 @@ public:
     }
     bool send(std::string_view data) {
         ERR_clear_error();
-        return SSL_write(ssl_.get(), data.data(), static_cast<int>(data.size())) == static_cast<int>(data.size());
+        return SSL_write(ssl_.get(), data.data(), static_cast<int>(data.size())) ==
+               static_cast<int>(data.size());
     }
     std::string receive(size_t n) {
         std::string data;
         char buffer[16384];
         while (data.size() < n) {
             ERR_clear_error();
-            int got = SSL_read(ssl_.get(), buffer, static_cast<int>(std::min(sizeof buffer, n - data.size())));
+            int got =
+                SSL_read(ssl_.get(), buffer, static_cast<int>(std::min(sizeof buffer, n - data.size())));
             if (got <= 0) {
                 end_ = SSL_get_error(ssl_.get(), got);
                 break;

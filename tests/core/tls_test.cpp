@@ -14,10 +14,11 @@ constexpr int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 const unsigned char protocols[] = {5, 'l', 'i', 'n', 'e', 's'};
 
 // Takes "lines" and refuses everything else.
-int choose_lines(SSL *, const unsigned char **out, unsigned char *out_size, const unsigned char *in, unsigned size,
-                 void *) {
+int choose_lines(SSL *, const unsigned char **out, unsigned char *out_size, const unsigned char *in,
+                 unsigned size, void *) {
     unsigned char *chosen;
-    if (SSL_select_next_proto(&chosen, out_size, protocols, sizeof protocols, in, size) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_size, protocols, sizeof protocols, in, size) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
@@ -92,11 +93,12 @@ TEST_CASE("server name, protocol and verification set in init_ssl() reach the ot
     Running comm(1);
     Context server = server_context(), client = client_context();
     static std::string seen_name;
-    SSL_CTX_set_tlsext_servername_callback(server.get(), +[](SSL *ssl, int *, void *) {
-        const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-        seen_name = name != nullptr ? name : "";
-        return SSL_TLSEXT_ERR_OK;
-    });
+    SSL_CTX_set_tlsext_servername_callback(
+        server.get(), +[](SSL *ssl, int *, void *) {
+            const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+            seen_name = name != nullptr ? name : "";
+            return SSL_TLSEXT_ERR_OK;
+        });
     SSL_CTX_set_alpn_select_cb(server.get(), choose_lines, nullptr);
     TlsLines service;
     REQUIRE(service.start_tls(comm, server.get()) == 0);
@@ -295,17 +297,19 @@ TEST_CASE("a service that closes says close_notify first") {
     Context server = server_context(), client = client_context();
     TlsLines service;
     service.on_request = [&](Served &session) {
-        session.keep_alive = 0;
+        session.keep_alive = session.in.text.starts_with("last") ? 0 : -1;
         session.out.text = session.in.text;
         comm.reply(&session);
     };
     REQUIRE(service.start_tls(comm, server.get()) == 0);
     TlsPeer peer = TlsPeer::connected(service.address(), client.get());
-    REQUIRE(peer.send("x\n"));
-    CHECK(peer.rest() == "x\n");
+    REQUIRE(peer.send("last\n"));
+    CHECK(peer.rest() == "last\n");
     CHECK(peer.end() == SSL_ERROR_ZERO_RETURN);
+    // The answer shows that the service, too, has come to the end of the handshake.
     TlsPeer idle = TlsPeer::connected(service.address(), client.get());
-    REQUIRE(idle.handshake());
+    REQUIRE(idle.send("x\n"));
+    REQUIRE(idle.receive(2) == "x\n");
     comm.unbind(&service);
     CHECK(idle.rest().empty());
     CHECK(idle.end() == SSL_ERROR_ZERO_RETURN);
@@ -336,10 +340,11 @@ TEST_CASE("the second connection to a name resumes the first one's session, to a
         only_version(server.get(), version);
         static std::vector<int> reused; // one a handshake, on the loop
         reused.clear();
-        SSL_CTX_set_info_callback(server.get(), +[](const SSL *ssl, int where, int) {
-            if (where & SSL_CB_HANDSHAKE_DONE)
-                reused.push_back(SSL_session_reused(ssl));
-        });
+        SSL_CTX_set_info_callback(
+            server.get(), +[](const SSL *ssl, int where, int) {
+                if (where & SSL_CB_HANDSHAKE_DONE)
+                    reused.push_back(SSL_session_reused(ssl));
+            });
         TlsLines service;
         REQUIRE(service.start_tls(comm, server.get()) == 0);
         TlsTarget target(service.address(), client.get());
@@ -355,7 +360,8 @@ TEST_CASE("the second connection to a name resumes the first one's session, to a
         once();
         once();
         target.on_ssl = [](SSL *ssl) {
-            SSL_set_tlsext_host_name(ssl, "other.test"); // the certificate is still checked against the good name
+            SSL_set_tlsext_host_name(ssl,
+                                     "other.test"); // the certificate is still checked against the good name
             return 0;
         };
         once();
@@ -375,7 +381,8 @@ TEST_CASE("keys may be updated while messages pass, by either side") {
     const std::string large(300000, 'x');
     for (int i = 0; i < 30; i++) {
         REQUIRE(peer.send("begin "));
-        REQUIRE(SSL_key_update(peer.ssl(), i % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+        REQUIRE(SSL_key_update(peer.ssl(), i % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) ==
+                1);
         REQUIRE(peer.send(large + "\n"));
         CHECK(peer.receive(large.size() + 7).size() == large.size() + 7);
     }

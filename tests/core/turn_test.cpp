@@ -21,7 +21,9 @@ TEST_CASE("feedback from append is sent at once and in order with the reply") {
     Net net;
     wire::Address at = wire::Address::loopback();
     SUBCASE("over TCP") {}
-    SUBCASE("over AF_UNIX") { at = wire::Address::local(); }
+    SUBCASE("over AF_UNIX") {
+        at = wire::Address::local();
+    }
     Service service(net.comm, at);
     int taken = 0;
     service.at_birth = [&](Served *session) {
@@ -162,9 +164,15 @@ TEST_CASE("keep_alive_timeout 0 closes a client's connection, -1 keeps it, n kee
     Target target(listener.address());
     Client client;
     int keep = 0;
-    SUBCASE("0") { keep = 0; }
-    SUBCASE("-1") { keep = -1; }
-    SUBCASE("50") { keep = 50; }
+    SUBCASE("0") {
+        keep = 0;
+    }
+    SUBCASE("-1") {
+        keep = -1;
+    }
+    SUBCASE("50") {
+        keep = 50;
+    }
     client.timeouts.keep_alive = keep;
     bool pooled_in_handle = false;
     client.at_end = [&](Client *, const End &) { pooled_in_handle = target.has_idle_conn(); };
@@ -190,9 +198,15 @@ TEST_CASE("keep_alive_timeout of a service's session closes after 0, n ms or nev
     Net net;
     Service service(net.comm);
     int keep = 0;
-    SUBCASE("0") { keep = 0; }
-    SUBCASE("-1") { keep = -1; }
-    SUBCASE("50") { keep = 50; }
+    SUBCASE("0") {
+        keep = 0;
+    }
+    SUBCASE("-1") {
+        keep = -1;
+    }
+    SUBCASE("50") {
+        keep = 50;
+    }
     service.at_birth = [&](Served *session) { session->timeouts.keep_alive = keep; };
     service.start();
     Peer peer(service.address());
@@ -305,8 +319,12 @@ TEST_CASE("a new_session that gives nothing closes the connection, also a kept o
     Service service(net.comm);
     std::atomic<int> calls{0};
     int good = 0;
-    SUBCASE("the first message") { good = 0; }
-    SUBCASE("the second") { good = 1; }
+    SUBCASE("the first message") {
+        good = 0;
+    }
+    SUBCASE("the second") {
+        good = 1;
+    }
     service.make_session = [&](long long, CommConnection *) -> CommSession * {
         if (calls++ < good)
             return new Served(service);

@@ -25,7 +25,8 @@ bool refuses(const Address &at) {
 
 } // namespace
 
-TEST_CASE("unbind() closes idle and silent connections at once, and then handle_unbound() comes, once and last") {
+TEST_CASE(
+    "unbind() closes idle and silent connections at once, and then handle_unbound() comes, once and last") {
     for (size_t handlers : {0, 2}) {
         for (size_t loops : {1, 4}) {
             Running comm(loops, handlers);
@@ -137,13 +138,16 @@ TEST_CASE("unbind() answers every pipelined request that was taken, and takes no
     CHECK(service.requests.count() == 3);
 }
 
-TEST_CASE("unbind() with a deadline closes what is still busy then: receiving, awaiting a reply, writing one") {
+TEST_CASE(
+    "unbind() with a deadline closes what is still busy then: receiving, awaiting a reply, writing one") {
     for (size_t handlers : {0, 2}) {
         Running comm(2, handlers);
         Lines service;
         service.hold = true;
         std::atomic<int> stopped{0};
-        service.on_end = [&](Served &, int state, int error) { stopped += state == CS_STATE_STOPPED && error == 0; };
+        service.on_end = [&](Served &, int state, int error) {
+            stopped += state == CS_STATE_STOPPED && error == 0;
+        };
         REQUIRE(service.start(comm) == 0);
         Socket partly = Socket::connected(service.address());
         REQUIRE(partly.send("half"));
@@ -340,7 +344,8 @@ TEST_CASE("a connection that arrives while unbind() is under way is closed, neve
     }
 }
 
-TEST_CASE("unbind() with five thousand idle connections is done at once, from another thread and on one loop or more") {
+TEST_CASE("unbind() with five thousand idle connections is done at once, from another thread and on one loop "
+          "or more") {
     struct rlimit before, wanted;
     REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
     wanted = before;

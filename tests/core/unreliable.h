@@ -114,7 +114,8 @@ public:
 
     int epoll_create() override { return fails(EPOLL_CREATE) ? -1 : real.epoll_create(); }
     int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event) override {
-        return operation == EPOLL_CTL_ADD && fails(EPOLL_ADD) ? -1 : real.epoll_ctl(epfd, operation, fd, event);
+        return operation == EPOLL_CTL_ADD && fails(EPOLL_ADD) ? -1
+                                                              : real.epoll_ctl(epfd, operation, fd, event);
     }
     int epoll_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) override {
         return fails(EPOLL_WAIT) ? -1 : real.epoll_wait(epfd, events, max, timeout_ns);

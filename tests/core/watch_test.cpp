@@ -85,6 +85,7 @@ TEST_CASE("a watcher may ask again from its handle(), a hundred times") {
     for (int i = 0; i < 100; i++)
         pipe.write_byte();
     REQUIRE(all.wait());
+    comm.deinit(); // the last handle() has returned
 }
 
 TEST_CASE("a reader and a writer of one descriptor are told independently") {
@@ -212,7 +213,8 @@ TEST_CASE("unwatch() of one side leaves the other side watched") {
     close(fd[1]);
 }
 
-TEST_CASE("when both sides are ready at once, the first told may find that the other cannot be cancelled any more") {
+TEST_CASE("when both sides are ready at once, the first told may find that the other cannot be cancelled any "
+          "more") {
     Running comm;
     int fd[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) == 0);

@@ -174,7 +174,7 @@ public:
     }
     std::string line() {
         std::string got;
-        while ((got.empty() || got.back() != '\n') && some(got, 1)) {
+        while ((got.empty() || got.back() != '\n') && some(got, up_to_newline())) {
         }
         return got;
     }
@@ -204,6 +204,17 @@ private:
         struct pollfd p = {fd_, events, 0};
         if (poll(&p, 1, hang_guard_ms) <= 0)
             hang(where);
+    }
+
+    // How many of the bytes that are there belong to the line; at least 1.
+    size_t up_to_newline() {
+        ready(POLLIN, "Peer::line");
+        char peek[4096];
+        ssize_t n = recv(fd_, peek, sizeof peek, MSG_PEEK);
+        if (n <= 0)
+            return 1;
+        auto *newline = static_cast<char *>(memchr(peek, '\n', static_cast<size_t>(n)));
+        return newline != nullptr ? static_cast<size_t>(newline - peek) + 1 : static_cast<size_t>(n);
     }
 
     bool some(std::string &got, size_t most) {

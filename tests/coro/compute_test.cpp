@@ -60,7 +60,7 @@ TEST_CASE("compute runs on another thread and its value comes home") {
         co_await parley::compute([] {});
         std::unique_ptr<int> p = co_await parley::compute([] { return std::make_unique<int>(5); });
         CHECK(*p == 5);
-        int& r = co_await parley::compute([&]() -> int& { return x; });
+        int &r = co_await parley::compute([&]() -> int & { return x; });
         CHECK(&r == &x);
     }());
 }
@@ -71,7 +71,7 @@ TEST_CASE("an exception in compute is thrown by the await, on the loop") {
         const std::thread::id loop_thread = std::this_thread::get_id();
         try {
             co_await parley::compute([] { throw std::runtime_error("in the pool"); });
-        } catch (const std::runtime_error& e) {
+        } catch (const std::runtime_error &e) {
             CHECK(std::this_thread::get_id() == loop_thread);
             co_return e.what();
         }
@@ -95,10 +95,10 @@ TEST_CASE("a named function is kept by reference") {
 TEST_CASE("many computations at once all come home") {
     no_frames_left check;
     int sum = 0;
-    parley::run([](int& total) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](int &total) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             for (int i = 0; i < 2000; ++i) {
-                s.spawn([](int& t, int n) -> task<> {
+                s.spawn([](int &t, int n) -> task<> {
                     int x = co_await parley::compute([&n] { return n; });
                     t += x;
                 }(total, i));
@@ -116,34 +116,35 @@ TEST_CASE("a computation that waits for a thread is taken back by a cancel, one 
     std::atomic<bool> ended{false};
     bool second_ran = false;
     std::thread opener;
-    parley::run(one_thread(), [](door& begun, door& end, std::atomic<bool>& over, bool& ran,
-                                 std::thread& helper) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
-            s.spawn([&]() -> task<> {
-                co_await parley::compute([&] {
-                    begun.open();
-                    end.pass();
-                    over = true;
+    parley::run(
+        one_thread(),
+        [](door &begun, door &end, std::atomic<bool> &over, bool &ran, std::thread &helper) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
+                s.spawn([&]() -> task<> {
+                    co_await parley::compute([&] {
+                        begun.open();
+                        end.pass();
+                        over = true;
+                    });
+                    FAIL("it was cancelled");
                 });
-                FAIL("it was cancelled");
-            });
-            s.spawn([&]() -> task<> { co_await parley::compute([&] { ran = true; }); });
-            co_await parley::yield();
-            begun.pass(); // the one thread is busy now
-            co_await parley::yield();
-            s.cancel();
-            for (int i = 0; i < 5; ++i) {
-                try {
-                    co_await parley::yield();
-                } catch (const parley::cancelled&) {
+                s.spawn([&]() -> task<> { co_await parley::compute([&] { ran = true; }); });
+                co_await parley::yield();
+                begun.pass(); // the one thread is busy now
+                co_await parley::yield();
+                s.cancel();
+                for (int i = 0; i < 5; ++i) {
+                    try {
+                        co_await parley::yield();
+                    } catch (const parley::cancelled &) {
+                    }
                 }
-            }
-            CHECK(!over);
-            CHECK(s.children() >= 1);
-            helper = std::thread([&] { end.open(); });
-        });
-        CHECK(over);
-    }(started, may_end, ended, second_ran, opener));
+                CHECK(!over);
+                CHECK(s.children() >= 1);
+                helper = std::thread([&] { end.open(); });
+            });
+            CHECK(over);
+        }(started, may_end, ended, second_ran, opener));
     opener.join();
     CHECK(!second_ran);
 }
@@ -152,7 +153,7 @@ TEST_CASE("cancels that race with computations lose nothing") {
     no_frames_left check;
     parley::run(one_thread(), []() -> task<> {
         for (int i = 0; i < 500; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 for (int n = 0; n < 3; ++n)
                     s.spawn([]() -> task<> { co_await parley::compute([] {}); }());
                 for (int n = 0; n < i % 4; ++n)

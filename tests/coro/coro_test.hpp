@@ -12,7 +12,7 @@
 class no_frames_left {
 public:
     no_frames_left() = default;
-    no_frames_left(const no_frames_left&) = delete;
+    no_frames_left(const no_frames_left &) = delete;
     ~no_frames_left() { CHECK(parley::detail::live_frames() == before_); }
 
 private:

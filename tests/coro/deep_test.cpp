@@ -22,12 +22,12 @@ task<int> ready(int x) {
 // Done before it suspends, in two ways.
 struct ready_leaf {
     bool await_ready() const noexcept { return true; }
-    bool await_suspend(std::coroutine_handle<>, parley::detail::context&) const noexcept { return true; }
+    bool await_suspend(std::coroutine_handle<>, parley::detail::context &) const noexcept { return true; }
     int await_resume() const noexcept { return 1; }
 };
 struct quick_leaf {
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, parley::detail::context&) const noexcept { return false; }
+    bool await_suspend(std::coroutine_handle<>, parley::detail::context &) const noexcept { return false; }
     int await_resume() const noexcept { return 1; }
 };
 
@@ -65,7 +65,7 @@ task<> nested_scopes(int n) {
         co_await parley::sleep_for(std::chrono::hours(1));
         co_return;
     }
-    co_await parley::with_scope([&n](parley::scope&) -> task<> { co_await nested_scopes(n - 1); });
+    co_await parley::with_scope([&n](parley::scope &) -> task<> { co_await nested_scopes(n - 1); });
 }
 
 } // namespace
@@ -115,7 +115,7 @@ TEST_CASE("an exception through a hundred thousand tasks") {
 TEST_CASE("a chain of a hundred thousand tasks is cancelled") {
     no_frames_left check;
     parley::run([]() -> task<> {
-        co_await parley::with_scope([](parley::scope& s) -> task<> {
+        co_await parley::with_scope([](parley::scope &s) -> task<> {
             s.spawn(descend_and_sleep(deep));
             for (int i = 0; i < deep / 64 + 100; ++i)
                 co_await parley::yield();
@@ -128,7 +128,7 @@ TEST_CASE("scopes nested ten thousand deep are cancelled") {
     no_frames_left check;
     constexpr int scopes = 10'000;
     parley::run([]() -> task<> {
-        co_await parley::with_scope([](parley::scope& s) -> task<> {
+        co_await parley::with_scope([](parley::scope &s) -> task<> {
             s.spawn(nested_scopes(scopes));
             for (int i = 0; i < 2 * scopes + 100; ++i)
                 co_await parley::yield();
@@ -140,10 +140,10 @@ TEST_CASE("scopes nested ten thousand deep are cancelled") {
 TEST_CASE("a chain that finds everything ready lets others run after at most 64 awaits") {
     no_frames_left check;
     int other_runs = 0;
-    parley::run([](int& others) -> task<> {
+    parley::run([](int &others) -> task<> {
         bool stop = false;
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](bool& end, int& count) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](bool &end, int &count) -> task<> {
                 while (!end) {
                     ++count;
                     co_await parley::yield();

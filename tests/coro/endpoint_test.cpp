@@ -15,10 +15,10 @@ using parley::errc;
 
 namespace {
 
-endpoint there_and_back(const endpoint& where) {
+endpoint there_and_back(const endpoint &where) {
     sockaddr_storage address;
     socklen_t length = where.to_sockaddr(address).value();
-    return endpoint(reinterpret_cast<sockaddr*>(&address), length);
+    return endpoint(reinterpret_cast<sockaddr *>(&address), length);
 }
 
 } // namespace
@@ -51,7 +51,7 @@ TEST_CASE("an endpoint as text") {
 }
 
 TEST_CASE("parse reads what to_string writes") {
-    for (const char* text : {"127.0.0.1:7000", "[::1]:80", "[fe80::1%lo]:80", "example.org:443", "a-b_c.d:0",
+    for (const char *text : {"127.0.0.1:7000", "[::1]:80", "[fe80::1%lo]:80", "example.org:443", "a-b_c.d:0",
                              "unix:/run/parley/door", "unix:@abstract", "0.0.0.0:65535"}) {
         CAPTURE(text);
         auto where = endpoint::parse(text);
@@ -62,18 +62,18 @@ TEST_CASE("parse reads what to_string writes") {
 
 TEST_CASE("parse says what is wrong") {
     struct {
-        const char* text;
-        const char* reason;
+        const char *text;
+        const char *reason;
     } const wrong[] = {
-        {"", "a port is missing"},          {"localhost", "a port is missing"},
-        {"[::1]", "a port is missing"},     {"localhost:", "from 0 to 65535"},
-        {"localhost:http", "from 0 to"},    {"localhost:65536", "from 0 to"},
-        {"localhost:-1", "from 0 to"},      {"localhost: 80", "from 0 to"},
-        {":80", "a host is missing"},       {"::1:80", "in brackets"},
-        {"fe80::1:80", "in brackets"},      {"[::g]:80", "neither a host's name nor an address"},
+        {"", "a port is missing"},           {"localhost", "a port is missing"},
+        {"[::1]", "a port is missing"},      {"localhost:", "from 0 to 65535"},
+        {"localhost:http", "from 0 to"},     {"localhost:65536", "from 0 to"},
+        {"localhost:-1", "from 0 to"},       {"localhost: 80", "from 0 to"},
+        {":80", "a host is missing"},        {"::1:80", "in brackets"},
+        {"fe80::1:80", "in brackets"},       {"[::g]:80", "neither a host's name nor an address"},
         {"a b:80", "neither a host's name"}, {"unix:", "a path is missing"},
     };
-    for (const auto& one : wrong) {
+    for (const auto &one : wrong) {
         CAPTURE(one.text);
         auto where = endpoint::parse(one.text);
         REQUIRE(!where);
@@ -95,21 +95,22 @@ TEST_CASE("endpoints and sockaddrs") {
     in.sin_family = AF_INET;
     in.sin_port = htons(80);
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(endpoint(reinterpret_cast<sockaddr*>(&in), sizeof in) == endpoint("127.0.0.1", 80));
-    CHECK(!endpoint(reinterpret_cast<sockaddr*>(&in), 4));
+    CHECK(endpoint(reinterpret_cast<sockaddr *>(&in), sizeof in) == endpoint("127.0.0.1", 80));
+    CHECK(!endpoint(reinterpret_cast<sockaddr *>(&in), 4));
     sockaddr unknown{};
     unknown.sa_family = AF_APPLETALK;
     CHECK(!endpoint(&unknown, sizeof unknown));
     sockaddr_un unnamed{};
     unnamed.sun_family = AF_UNIX;
-    endpoint client(reinterpret_cast<sockaddr*>(&unnamed), sizeof(sa_family_t));
+    endpoint client(reinterpret_cast<sockaddr *>(&unnamed), sizeof(sa_family_t));
     CHECK(client.is_unix());
     CHECK(client.host().empty());
 }
 
 TEST_CASE("what has no sockaddr says why") {
     sockaddr_storage address;
-    CHECK(endpoint("example.org", 80).to_sockaddr(address).error() == std::errc::destination_address_required);
+    CHECK(endpoint("example.org", 80).to_sockaddr(address).error() ==
+          std::errc::destination_address_required);
     CHECK(endpoint().to_sockaddr(address).error() == errc::bad_endpoint);
     endpoint long_path = endpoint::unix_path("/" + std::string(107, 'x'));
     auto too_long = long_path.to_sockaddr(address);

@@ -20,7 +20,7 @@ using parley::stage;
 
 namespace {
 
-std::string printed(const error& e) {
+std::string printed(const error &e) {
     std::ostringstream out;
     out << e;
     return out.str();
@@ -92,7 +92,7 @@ TEST_CASE("an exception carries the error and prints it") {
     CHECK(e.error().peer() == "host:1");
     try {
         throw e;
-    } catch (const std::system_error& caught) {
+    } catch (const std::system_error &caught) {
         CHECK(caught.code() == std::errc::timed_out);
         CHECK(std::string(caught.what()) == e.what());
     }

@@ -20,7 +20,7 @@ namespace {
 // Somebody else's awaitable: resumes on a thread of its own.
 struct on_thread {
     int value;
-    std::thread& thread;
+    std::thread &thread;
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> h) {
         thread = std::thread([h] { h.resume(); });
@@ -69,13 +69,13 @@ task<int> half(int x) {
     co_return x / 2;
 }
 
-fire_and_forget use_parley(int& result, bool& done) {
+fire_and_forget use_parley(int &result, bool &done) {
     co_await parley::sleep_for(1ms);
     int x = co_await half(8);
     try {
         int y = co_await half(3);
         x += y;
-    } catch (const std::runtime_error&) {
+    } catch (const std::runtime_error &) {
         x += 100;
     }
     co_await parley::yield();
@@ -89,7 +89,7 @@ fire_and_forget use_parley(int& result, bool& done) {
 TEST_CASE("a task awaits foreign awaitables and comes home") {
     no_frames_left check;
     std::thread thread;
-    int sum = parley::run([](std::thread& t) -> task<int> {
+    int sum = parley::run([](std::thread &t) -> task<int> {
         const std::thread::id home = std::this_thread::get_id();
         int a = co_await on_thread{1, t};
         CHECK(std::this_thread::get_id() == home);
@@ -104,13 +104,14 @@ TEST_CASE("a task awaits foreign awaitables and comes home") {
 
 TEST_CASE("an exception of a foreign await_suspend is thrown by the await") {
     no_frames_left check;
-    CHECK_THROWS_WITH_AS(parley::run([]() -> task<> { co_await refuses(); }()), "refused", std::runtime_error);
+    auto refused = []() -> task<> { co_await refuses(); };
+    CHECK_THROWS_WITH_AS(parley::run(refused()), "refused", std::runtime_error);
 }
 
 TEST_CASE("a foreign coroutine awaits tasks and operations of parley") {
     no_frames_left check;
     int result = 0;
-    parley::run([](int& r) -> task<> {
+    parley::run([](int &r) -> task<> {
         bool done = false;
         use_parley(r, done);
         while (!done)
@@ -122,11 +123,11 @@ TEST_CASE("a foreign coroutine awaits tasks and operations of parley") {
 TEST_CASE("a foreign coroutine outside of a runtime gets no_runtime") {
     no_frames_left check;
     bool refused = false;
-    [](bool& r) -> fire_and_forget {
+    [](bool &r) -> fire_and_forget {
         try {
             int x = co_await half(2);
             static_cast<void>(x);
-        } catch (const parley::exception& e) {
+        } catch (const parley::exception &e) {
             r = e.code() == parley::errc::no_runtime;
         }
     }(refused);

@@ -31,9 +31,10 @@ std::atomic<bool> counting{false};
 } // namespace
 
 #if PARLEY_FRAME_POOL
-// Counts what the whole program allocates while `counting` is set. Not under sanitizers, which have their own.
-extern "C" void* __libc_malloc(std::size_t size);
-extern "C" void* malloc(std::size_t size) {
+// Counts what the whole program allocates while `counting` is set. Not under sanitizers, which have their
+// own.
+extern "C" void *__libc_malloc(std::size_t size);
+extern "C" void *malloc(std::size_t size) {
     if (counting.load(std::memory_order_relaxed))
         allocations.fetch_add(1, std::memory_order_relaxed);
     return __libc_malloc(size);
@@ -43,7 +44,7 @@ namespace {
 
 long allocations_in(task<> (*work)()) {
     long counted = -1;
-    parley::run([](task<> (*f)(), long& n) -> task<> {
+    parley::run([](task<> (*f)(), long &n) -> task<> {
         co_await f(); // warm
         allocations = 0;
         counting = true;
@@ -68,7 +69,7 @@ task<> child_tasks() {
 
 task<> scopes() {
     for (int i = 0; i < 10; ++i) {
-        co_await parley::with_scope([](scope& s) -> task<> {
+        co_await parley::with_scope([](scope &s) -> task<> {
             for (int n = 0; n < 20; ++n)
                 s.spawn([]() -> task<> { co_await parley::yield(); }());
             co_return;
@@ -83,7 +84,7 @@ task<> computations() {
 
 task<> callbacks() {
     for (int i = 0; i < 100; ++i)
-        co_await parley::from_callback<>([](auto& done) { done(); });
+        co_await parley::from_callback<>([](auto &done) { done(); });
 }
 
 } // namespace
@@ -100,13 +101,13 @@ TEST_CASE("frames made on one thread and freed on another are reused, and the po
     no_frames_left check;
     constexpr int rounds = 200;
     constexpr int batch = 100;
-    std::vector<void*> in_flight;
+    std::vector<void *> in_flight;
     counting = false;
     auto one_round = [&] {
         for (int i = 0; i < batch; ++i)
             in_flight.push_back(parley::detail::allocate_frame(256));
         std::thread([&] {
-            for (void* frame : in_flight)
+            for (void *frame : in_flight)
                 parley::detail::free_frame(frame, 256);
         }).join();
         in_flight.clear();
@@ -123,7 +124,7 @@ TEST_CASE("frames made on one thread and freed on another are reused, and the po
 
 TEST_CASE("frames of all sizes can be made and freed anywhere") {
     no_frames_left check;
-    std::vector<std::pair<void*, std::size_t>> frames;
+    std::vector<std::pair<void *, std::size_t>> frames;
     for (std::size_t size = 1; size < 6000; size += 37)
         frames.emplace_back(parley::detail::allocate_frame(size), size);
     for (auto [frame, size] : frames)
@@ -138,7 +139,7 @@ TEST_CASE("frames of all sizes can be made and freed anywhere") {
 TEST_CASE("frames may be freed while their thread ends") {
     no_frames_left check;
     struct late {
-        void* frame = nullptr;
+        void *frame = nullptr;
         ~late() {
             if (frame)
                 parley::detail::free_frame(frame, 128);

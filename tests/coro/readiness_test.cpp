@@ -41,8 +41,8 @@ struct socket_pair {
 TEST_CASE("readable waits for data and then for the end") {
     no_frames_left check;
     socket_pair pair;
-    parley::run([](socket_pair& p) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](socket_pair &p) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn([&]() -> task<> {
                 co_await parley::yield();
                 CHECK(::write(p.fd[1], "hello", 5) == 5);
@@ -62,7 +62,7 @@ TEST_CASE("what is ready already is seen at once, again and again") {
     no_frames_left check;
     socket_pair pair;
     CHECK(::write(pair.fd[1], "xyz", 3) == 3);
-    parley::run([](socket_pair& p) -> task<> {
+    parley::run([](socket_pair &p) -> task<> {
         for (int i = 0; i < 3; ++i) {
             auto can_read = co_await parley::readable(p.fd[0]);
             CHECK(can_read.has_value());
@@ -82,8 +82,8 @@ TEST_CASE("writable waits until the other side has read") {
     for (ssize_t n; (n = ::write(pair.fd[0], block.data(), block.size())) > 0;)
         filled += static_cast<std::size_t>(n);
     std::size_t drained = 0;
-    parley::run([](socket_pair& p, std::size_t all, std::size_t& seen) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](socket_pair &p, std::size_t all, std::size_t &seen) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn([&]() -> task<> {
                 while (seen < all) {
                     auto ready = co_await parley::readable(p.fd[1]);
@@ -103,8 +103,8 @@ TEST_CASE("both sides of one descriptor can be awaited at once") {
     no_frames_left check;
     socket_pair pair;
     int done = 0;
-    parley::run([](socket_pair& p, int& count) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](socket_pair &p, int &count) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn([&]() -> task<> {
                 auto r = co_await parley::readable(p.fd[0]);
                 count += r.has_value();
@@ -125,7 +125,7 @@ TEST_CASE("a descriptor that cannot be watched is an error that names it") {
     socket_pair pair;
     const int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     REQUIRE(file >= 0);
-    parley::run([](socket_pair& p, int regular) -> task<> {
+    parley::run([](socket_pair &p, int regular) -> task<> {
         auto closed = co_await parley::readable(-1);
         CHECK(!closed);
         CHECK(closed.error() == std::errc::bad_file_descriptor);
@@ -133,7 +133,7 @@ TEST_CASE("a descriptor that cannot be watched is an error that names it") {
         auto on_disk = co_await parley::readable(regular);
         CHECK(!on_disk);
         CHECK(on_disk.error() == std::errc::operation_not_permitted);
-        co_await parley::with_scope([&](scope& s) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn([&]() -> task<> {
                 auto first = co_await parley::readable(p.fd[0]);
                 CHECK(first.has_value());
@@ -152,9 +152,9 @@ TEST_CASE("a descriptor that cannot be watched is an error that names it") {
 TEST_CASE("a wait for a descriptor is cancelled and can be begun again") {
     no_frames_left check;
     socket_pair pair;
-    parley::run([](socket_pair& p) -> task<> {
+    parley::run([](socket_pair &p) -> task<> {
         for (int i = 0; i < 3; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 s.spawn([&]() -> task<> {
                     auto r = co_await parley::readable(p.fd[0]);
                     FAIL("it was cancelled");

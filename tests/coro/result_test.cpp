@@ -22,10 +22,10 @@ result<int> half(int x) {
 
 struct throws_on_copy {
     throws_on_copy() = default;
-    throws_on_copy(const throws_on_copy&) { throw std::runtime_error("copy"); }
-    throws_on_copy(throws_on_copy&&) { throw std::runtime_error("move"); }
-    throws_on_copy& operator=(const throws_on_copy&) = default;
-    throws_on_copy& operator=(throws_on_copy&&) = default;
+    throws_on_copy(const throws_on_copy &) { throw std::runtime_error("copy"); }
+    throws_on_copy(throws_on_copy &&) { throw std::runtime_error("move"); }
+    throws_on_copy &operator=(const throws_on_copy &) = default;
+    throws_on_copy &operator=(throws_on_copy &&) = default;
 };
 
 } // namespace
@@ -97,7 +97,7 @@ TEST_CASE("results are assigned in all four ways") {
     CHECK(*r == *value);
     r = result<std::string>(unexpected(errc::timed_out));
     CHECK(r == unexpected(errc::timed_out, parley::stage::none));
-    r.emplace(3u, 'z');
+    r.emplace(3U, 'z');
     CHECK(r == "zzz");
 }
 
@@ -116,16 +116,17 @@ TEST_CASE("results are chained") {
     CHECK(half(8).transform([](int x) { return std::to_string(x); }) == "4");
     CHECK(!half(7).transform([](int x) { return std::to_string(x); }));
     CHECK(half(8).transform([](int) {}).has_value());
-    CHECK(half(7).or_else([](const error&) { return result<int>(9); }) == 9);
-    CHECK(half(8).or_else([](const error&) { return result<int>(9); }) == 4);
+    CHECK(half(7).or_else([](const error &) { return result<int>(9); }) == 9);
+    CHECK(half(8).or_else([](const error &) { return result<int>(9); }) == 4);
     CHECK(half(7).transform_error([](error e) { return e.set_peer("x"); }).error().peer() == "x");
     result<> nothing;
     CHECK(nothing.and_then([] { return half(2); }) == 1);
     CHECK(nothing.transform([] { return 5; }) == 5);
     result<> failed = unexpected(errc::closed);
     CHECK(failed.transform([] { return 5; }).error() == errc::closed);
-    CHECK(failed.or_else([](const error&) { return result<>(); }).has_value());
-    CHECK(failed.transform_error([](const error&) { return error(errc::timed_out); }).error() == errc::timed_out);
+    CHECK(failed.or_else([](const error &) { return result<>(); }).has_value());
+    auto late = [](const error &) { return error(errc::timed_out); };
+    CHECK(failed.transform_error(late).error() == errc::timed_out);
 }
 
 TEST_CASE("chaining moves out of a temporary and copies from a name") {

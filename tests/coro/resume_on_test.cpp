@@ -30,13 +30,13 @@ std::size_t here() {
     return this_loop().index();
 }
 
-task<std::size_t> index_after_hop(runtime& rt, std::size_t to) {
+task<std::size_t> index_after_hop(runtime &rt, std::size_t to) {
     co_await resume_on(rt.loop(to));
     co_await parley::yield();
     co_return here();
 }
 
-task<> fail_over_there(runtime& rt, std::size_t to) {
+task<> fail_over_there(runtime &rt, std::size_t to) {
     co_await resume_on(rt.loop(to));
     throw std::runtime_error("far away");
 }
@@ -46,7 +46,7 @@ task<> fail_over_there(runtime& rt, std::size_t to) {
 TEST_CASE("a task goes on where it asked to, and its awaiter where it was") {
     no_frames_left check;
     runtime rt(loops(3));
-    rt.sync_wait(rt.loop(0), [](runtime& r) -> task<> {
+    rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         CHECK(here() == 0);
         std::size_t there = co_await index_after_hop(r, 1);
         CHECK(there == 1);
@@ -77,10 +77,10 @@ TEST_CASE("a task that ends on another loop is reported on its own") {
 TEST_CASE("children of a scope may move and come back to be joined") {
     no_frames_left check;
     runtime rt(loops(2));
-    rt.sync_wait(rt.loop(0), [](runtime& r) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             for (std::size_t i = 0; i < 50; ++i) {
-                s.spawn([](runtime& x, std::size_t n) -> task<> {
+                s.spawn([](runtime &x, std::size_t n) -> task<> {
                     co_await resume_on(x.loop(n % 2));
                     CHECK(here() == n % 2);
                 }(r, i));
@@ -89,12 +89,12 @@ TEST_CASE("children of a scope may move and come back to be joined") {
         });
         CHECK(here() == 0);
         try {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 s.spawn(fail_over_there(r, 1));
                 co_await parley::sleep_for(1h);
             });
             FAIL("an exception was expected");
-        } catch (const std::runtime_error&) {
+        } catch (const std::runtime_error &) {
             CHECK(here() == 0);
         }
     }(rt));
@@ -103,9 +103,9 @@ TEST_CASE("children of a scope may move and come back to be joined") {
 TEST_CASE("a scope that is opened over there lives there") {
     no_frames_left check;
     runtime rt(loops(2));
-    rt.sync_wait(rt.loop(0), [](runtime& r) -> task<> {
+    rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         co_await resume_on(r.loop(1));
-        co_await parley::with_scope([&](scope& s) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             CHECK(here() == 1);
             s.spawn([]() -> task<> {
                 co_await parley::sleep_for(1ms);
@@ -121,16 +121,16 @@ TEST_CASE("a cancel reaches a task on the loop where it is") {
     no_frames_left check;
     runtime rt(loops(2));
     std::atomic<int> stopped{0};
-    rt.sync_wait(rt.loop(0), [](runtime& r, std::atomic<int>& count) -> task<> {
+    rt.sync_wait(rt.loop(0), [](runtime &r, std::atomic<int> &count) -> task<> {
         std::atomic<int> asleep{0};
-        co_await parley::with_scope([&](scope& s) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             for (int i = 0; i < 10; ++i) {
-                s.spawn([](runtime& x, std::atomic<int>& near, std::atomic<int>& c) -> task<> {
+                s.spawn([](runtime &x, std::atomic<int> &near, std::atomic<int> &c) -> task<> {
                     co_await resume_on(x.loop(1));
                     near.fetch_add(1);
                     try {
                         co_await parley::sleep_for(1h);
-                    } catch (const parley::cancelled&) {
+                    } catch (const parley::cancelled &) {
                         CHECK(here() == 1);
                         c.fetch_add(1);
                         throw;
@@ -148,11 +148,11 @@ TEST_CASE("a cancel reaches a task on the loop where it is") {
 TEST_CASE("cancels race with hops in both directions") {
     no_frames_left check;
     runtime rt(loops(2));
-    rt.sync_wait(rt.loop(0), [](runtime& r) -> task<> {
+    rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         for (int i = 0; i < 300; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 for (int n = 0; n < 3; ++n) {
-                    s.spawn([](runtime& x) -> task<> {
+                    s.spawn([](runtime &x) -> task<> {
                         for (;;) {
                             co_await resume_on(x.loop(1));
                             co_await resume_on(x.loop(0));
@@ -173,7 +173,7 @@ TEST_CASE("stop reaches tasks that are away and the runtime joins them") {
     for (std::size_t i = 0; i < 30; ++i) {
         rt.start(
             rt.loop(i % 3),
-            [](runtime& r, std::size_t n) -> task<> {
+            [](runtime &r, std::size_t n) -> task<> {
                 co_await resume_on(r.loop((n + 1) % 3));
                 co_await resume_on(r.loop((n + 2) % 3));
                 co_await parley::sleep_for(1h);
@@ -186,6 +186,6 @@ TEST_CASE("another runtime's loop is refused") {
     no_frames_left check;
     runtime one(loops(1));
     runtime two(loops(1));
-    CHECK_THROWS_AS(one.sync_wait([](runtime& other) -> task<> { co_await resume_on(other.loop(0)); }(two)),
+    CHECK_THROWS_AS(one.sync_wait([](runtime &other) -> task<> { co_await resume_on(other.loop(0)); }(two)),
                     std::invalid_argument);
 }

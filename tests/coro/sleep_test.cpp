@@ -14,7 +14,7 @@ using std::chrono::steady_clock;
 
 namespace {
 
-task<> note_after(std::chrono::milliseconds d, int n, std::vector<int>& order) {
+task<> note_after(std::chrono::milliseconds d, int n, std::vector<int> &order) {
     co_await parley::sleep_for(d);
     order.push_back(n);
 }
@@ -24,8 +24,8 @@ task<> note_after(std::chrono::milliseconds d, int n, std::vector<int>& order) {
 TEST_CASE("sleepers wake in the order of their times") {
     no_frames_left check;
     std::vector<int> order;
-    parley::run([](std::vector<int>& o) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](std::vector<int> &o) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn(note_after(30ms, 3, o));
             s.spawn(note_after(10ms, 1, o));
             s.spawn(note_after(20ms, 2, o));
@@ -66,7 +66,7 @@ TEST_CASE("a sleep of no time or less is a yield") {
 TEST_CASE("a sleep of the longest duration has no end but a cancel") {
     no_frames_left check;
     parley::run([]() -> task<> {
-        co_await parley::with_scope([](scope& s) -> task<> {
+        co_await parley::with_scope([](scope &s) -> task<> {
             s.spawn([]() -> task<> { co_await parley::sleep_for(std::chrono::hours::max()); }());
             s.spawn([]() -> task<> { co_await parley::sleep_until(steady_clock::time_point::max()); }());
             s.spawn([]() -> task<> { co_await parley::sleep_for(std::chrono::duration<double>(1e300)); }());
@@ -90,10 +90,10 @@ TEST_CASE("durations of any kind are rounded up") {
 TEST_CASE("yield runs what else is to be done before it goes on") {
     no_frames_left check;
     std::vector<int> order;
-    parley::run([](std::vector<int>& o) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](std::vector<int> &o) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             for (int n = 0; n < 2; ++n) {
-                s.spawn([](std::vector<int>& list, int id) -> task<> {
+                s.spawn([](std::vector<int> &list, int id) -> task<> {
                     for (int i = 0; i < 3; ++i) {
                         list.push_back(id);
                         co_await parley::yield();
@@ -109,10 +109,10 @@ TEST_CASE("yield runs what else is to be done before it goes on") {
 TEST_CASE("a hundred thousand tasks sleep at once") {
     no_frames_left check;
     int awake = 0;
-    parley::run([](int& count) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
+    parley::run([](int &count) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             for (int i = 0; i < 100'000; ++i) {
-                s.spawn([](int& c, int n) -> task<> {
+                s.spawn([](int &c, int n) -> task<> {
                     co_await parley::sleep_for(std::chrono::microseconds(n % 1000));
                     ++c;
                 }(count, i));
@@ -126,12 +126,12 @@ TEST_CASE("a hundred thousand tasks sleep at once") {
 TEST_CASE("a cancel that comes together with the end of a sleep stops it once") {
     no_frames_left check;
     int ended = 0;
-    parley::run([](int& count) -> task<> {
+    parley::run([](int &count) -> task<> {
         for (int i = 0; i < 300; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
-                s.spawn([](int& c) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
+                s.spawn([](int &c) -> task<> {
                     struct note {
-                        int& n;
+                        int &n;
                         ~note() { ++n; }
                     } at_end{c};
                     co_await parley::sleep_for(50us);

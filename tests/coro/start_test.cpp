@@ -107,13 +107,13 @@ TEST_CASE("sync_wait on a loop throws EDEADLK and the task does not begin") {
     no_frames_left check;
     runtime rt(loops(1));
     bool began = false;
-    int error = rt.sync_wait([](runtime& r, bool& ran) -> task<int> {
+    int error = rt.sync_wait([](runtime &r, bool &ran) -> task<int> {
         try {
-            r.sync_wait([](bool& b) -> task<> {
+            r.sync_wait([](bool &b) -> task<> {
                 b = true;
                 co_return;
             }(ran));
-        } catch (const std::system_error& e) {
+        } catch (const std::system_error &e) {
             co_return e.code().value();
         }
         co_return 0;
@@ -143,7 +143,7 @@ TEST_CASE("start calls back on the task's loop with the value, the exception or 
             CHECK(!how.stopped());
             try {
                 std::move(how).get();
-            } catch (const std::exception& e) {
+            } catch (const std::exception &e) {
                 failure.put(e.what());
             }
         });
@@ -155,8 +155,30 @@ TEST_CASE("start keeps a callback that only moves until it was called") {
     runtime rt(loops(1));
     mail<int> value;
     auto owned = std::make_unique<int>(5);
-    rt.start(number(1), [&value, p = std::move(owned)](outcome<int> how) { value.put(*p + std::move(how).get()); });
+    rt.start(number(1),
+             [&value, p = std::move(owned)](outcome<int> how) { value.put(*p + std::move(how).get()); });
     CHECK(value.take() == 6);
+}
+
+TEST_CASE("start keeps a function that makes its task") {
+    no_frames_left check;
+    runtime rt(loops(1));
+    mail<int> value;
+    {
+        auto owned = std::make_unique<int>(5);
+        rt.start(
+            [p = std::move(owned)]() -> task<int> {
+                co_await parley::sleep_for(1ms);
+                co_return *p;
+            },
+            [&](outcome<int> how) { value.put(std::move(how).get()); });
+    }
+    CHECK(value.take() == 5);
+    mail<int> end;
+    rt.start(
+        rt.loop(0), []() -> task<> { co_await parley::yield(); },
+        [&](outcome<> how) { end.put(how.has_value()); });
+    CHECK(end.take() == 1);
 }
 
 TEST_CASE("an exception of a start callback goes no further") {
@@ -175,7 +197,7 @@ TEST_CASE("start on a loop runs the task on that loop") {
     no_frames_left check;
     runtime rt(loops(2));
     mail<std::size_t> index;
-    rt.sync_wait(rt.loop(1), [](runtime& r, mail<std::size_t>& m) -> task<> {
+    rt.sync_wait(rt.loop(1), [](runtime &r, mail<std::size_t> &m) -> task<> {
         r.start(where(), [&m](outcome<std::size_t> how) { m.put(std::move(how).get()); });
         co_return;
     }(rt, index));
@@ -195,11 +217,11 @@ TEST_CASE("tasks are started from many threads at once") {
                 rt.start(number(1), [&](outcome<int> how) { sum += std::move(how).get(); });
         });
     }
-    for (std::thread& t : starters)
+    for (std::thread &t : starters)
         t.join();
     for (std::size_t i = 0; i < rt.loops(); ++i) {
         // Whatever was posted before this has begun; yield until it has ended, too.
-        rt.sync_wait(rt.loop(i), [](parley::loop& here) -> task<> {
+        rt.sync_wait(rt.loop(i), [](parley::loop &here) -> task<> {
             while (here.roots() > 1)
                 co_await parley::yield();
         }(rt.loop(i)));
@@ -237,7 +259,7 @@ TEST_CASE("a task started after stop does not begin and its outcome is stopped")
     bool ran = false;
     mail<bool> stopped;
     rt.start(
-        [](bool& r) -> task<> {
+        [](bool &r) -> task<> {
             r = true;
             co_return;
         }(ran),
@@ -247,7 +269,7 @@ TEST_CASE("a task started after stop does not begin and its outcome is stopped")
     CHECK_THROWS_AS(rt.sync_wait(number(1)), parley::exception);
     try {
         static_cast<void>(rt.sync_wait(number(1)));
-    } catch (const parley::exception& e) {
+    } catch (const parley::exception &e) {
         CHECK(e.code() == std::errc::operation_canceled);
     }
 }
@@ -256,12 +278,12 @@ TEST_CASE("stop may be called by a task, which then ends at its next await") {
     no_frames_left check;
     runtime rt(loops(1));
     bool went_on = false;
-    CHECK_THROWS_AS(rt.sync_wait([](runtime& r, bool& after) -> task<> {
-                        r.stop();
-                        for (;;)
-                            co_await parley::sleep_for(1ms);
-                        after = true;
-                    }(rt, went_on)),
+    CHECK_THROWS_AS(rt.sync_wait([](runtime &r, bool &after) -> task<> {
+        r.stop();
+        for (;;)
+            co_await parley::sleep_for(1ms);
+        after = true;
+    }(rt, went_on)),
                     parley::exception);
     CHECK(!went_on);
 }
@@ -289,7 +311,7 @@ TEST_CASE("outside of tasks there is no current loop") {
     CHECK_THROWS_AS(static_cast<void>(parley::this_loop()), parley::exception);
     try {
         static_cast<void>(parley::this_loop());
-    } catch (const parley::exception& e) {
+    } catch (const parley::exception &e) {
         CHECK(e.code() == parley::errc::no_runtime);
     }
 }
@@ -298,7 +320,7 @@ TEST_CASE("locals are destroyed in order when a task is stopped") {
     no_frames_left check;
     std::vector<int> order;
     struct note {
-        std::vector<int>& list;
+        std::vector<int> &list;
         int number;
         ~note() { list.push_back(number); }
     };
@@ -306,7 +328,7 @@ TEST_CASE("locals are destroyed in order when a task is stopped") {
         runtime rt(loops(1));
         mail<int> ready;
         rt.start(
-            [](std::vector<int>& o, mail<int>& m) -> task<> {
+            [](std::vector<int> &o, mail<int> &m) -> task<> {
                 note first{o, 1};
                 note second{o, 2};
                 m.put(1);

@@ -26,7 +26,7 @@ task<std::unique_ptr<int>> only_movable() {
     co_return std::make_unique<int>(7);
 }
 
-task<int&> reference(int& x) {
+task<int &> reference(int &x) {
     co_return x;
 }
 
@@ -45,15 +45,15 @@ struct counted {
     static inline int alive = 0;
     static inline int copies = 0;
     counted() { ++alive; }
-    counted(const counted&) {
+    counted(const counted &) {
         ++alive;
         ++copies;
     }
-    counted(counted&&) noexcept { ++alive; }
+    counted(counted &&) noexcept { ++alive; }
     ~counted() { --alive; }
 };
 
-task<> takes(counted, bool& ran) {
+task<> takes(counted, bool &ran) {
     ran = true;
     co_return;
 }
@@ -82,12 +82,12 @@ TEST_CASE("a task gives its value to its awaiter") {
 TEST_CASE("a task of a reference refers to the same object") {
     no_frames_left check;
     int x = 1;
-    parley::run([](int& outside) -> task<> {
-        int& r = co_await reference(outside);
+    parley::run([](int &outside) -> task<> {
+        int &r = co_await reference(outside);
         r = 2;
     }(x));
     CHECK(x == 2);
-    int& back = parley::run(reference(x));
+    int &back = parley::run(reference(x));
     CHECK(&back == &x);
 }
 
@@ -120,7 +120,7 @@ TEST_CASE("arguments live until the await has ended and results are moved, not c
     no_frames_left check;
     counted::copies = 0;
     bool ran = false;
-    parley::run([](bool& r) -> task<> {
+    parley::run([](bool &r) -> task<> {
         co_await takes(counted(), r);
         CHECK(counted::alive == 0);
         counted c = co_await gives();
@@ -143,7 +143,7 @@ TEST_CASE("an exception can be caught around an await, which then may go on awai
         for (int i = 0; i < 3; ++i) {
             try {
                 co_await outer_of_throwing();
-            } catch (const std::runtime_error&) {
+            } catch (const std::runtime_error &) {
                 ++caught;
             }
             co_await parley::yield();
@@ -177,9 +177,9 @@ TEST_CASE("an empty task cannot be awaited") {
 
 TEST_CASE("a task is awaited by rvalue only, and what is no awaitable is refused") {
     static_assert(awaitable<task<int>>);
-    static_assert(awaitable<task<int>&&>);
-    static_assert(!awaitable<task<int>&>);
-    static_assert(!awaitable<const task<int>&>);
+    static_assert(awaitable<task<int> &&>);
+    static_assert(!awaitable<task<int> &>);
+    static_assert(!awaitable<const task<int> &>);
     static_assert(!awaitable<const task<int>>);
     static_assert(!awaitable<int>);
     static_assert(!awaitable<std::suspend_always>);
@@ -198,6 +198,22 @@ TEST_CASE("a named operation can be awaited") {
         auto nap = parley::sleep_for(1us);
         co_await nap;
     }());
+}
+
+TEST_CASE("a chain knows its innermost task, whatever the type of its result") {
+    struct alignas(16) aligned {
+        double values[2];
+    };
+    auto same = []<class T>(task<T> t) {
+        auto frame = parley::detail::task_access::release(t);
+        auto base = std::coroutine_handle<parley::detail::promise_base>::from_address(frame.address());
+        CHECK(&base.promise() == &frame.promise());
+        frame.destroy();
+    };
+    same([]() -> task<> { co_return; }());
+    same([]() -> task<char> { co_return 'x'; }());
+    same([]() -> task<aligned> { co_return aligned(); }());
+    same([]() -> task<std::string> { co_return ""; }());
 }
 
 TEST_CASE("tasks that own tasks are destroyed without growing the stack") {

@@ -53,7 +53,7 @@ TEST_CASE("a signal ends the wait with its number") {
     own_handler guard(SIGUSR2);
     int number = parley::run([]() -> task<int> {
         int got = 0;
-        co_await parley::with_scope([&](scope& s) -> task<> {
+        co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn([&]() -> task<> { got = co_await wait_signal(SIGUSR1, SIGUSR2); });
             co_await let_others_wait();
             ::kill(::getpid(), SIGUSR2);
@@ -71,7 +71,7 @@ TEST_CASE("the old disposition comes back when the last who waits goes") {
     CHECK(own_handler_calls == 1);
     parley::run([]() -> task<> {
         for (int i = 0; i < 2; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 s.spawn([]() -> task<> {
                     int n = co_await wait_signal(SIGUSR1);
                     CHECK(n == SIGUSR1);
@@ -97,7 +97,7 @@ TEST_CASE("everybody who waits for a signal gets it, on every loop") {
     for (std::size_t i = 0; i < 6; ++i) {
         rt.start(
             rt.loop(i % 2),
-            [](std::atomic<int>& w) -> task<int> {
+            [](std::atomic<int> &w) -> task<int> {
                 ++w;
                 int n = co_await wait_signal(SIGUSR1);
                 co_return n;
@@ -122,7 +122,7 @@ TEST_CASE("a wait for a signal is cancelled and leaves nothing behind") {
     parley::run([]() -> task<> {
         const std::ptrdiff_t before = open_descriptors();
         for (int i = 0; i < 3; ++i) {
-            co_await parley::with_scope([&](scope& s) -> task<> {
+            co_await parley::with_scope([&](scope &s) -> task<> {
                 s.spawn([]() -> task<> {
                     int n = co_await wait_signal(SIGUSR1);
                     static_cast<void>(n);
@@ -148,40 +148,41 @@ TEST_CASE("of two signals that arrive together the second is kept for the next w
     parley::runtime rt(options);
     std::atomic<int> witnessed{0};
     std::vector<int> got;
-    rt.sync_wait(rt.loop(0), [](parley::runtime& r, std::atomic<int>& seen, std::vector<int>& numbers) -> task<> {
-        co_await parley::with_scope([&](scope& s) -> task<> {
-            s.spawn([&]() -> task<> {
-                for (int i = 0; i < 2; ++i) {
-                    int n = co_await wait_signal(SIGUSR1, SIGUSR2);
-                    numbers.push_back(n);
-                }
-            });
-            co_await let_others_wait();
-            // Two more wait on the other loop. The handler comes to them last: when they have their signals, both have
-            // arrived for the first, whose loop is kept busy until then.
-            std::atomic<int> waiting{0};
-            for (int number : {SIGUSR1, SIGUSR2}) {
-                r.start(
-                    r.loop(1),
-                    [](int n, std::atomic<int>& w) -> task<> {
-                        ++w;
-                        int arrived = co_await wait_signal(n);
-                        CHECK(arrived == n);
-                    }(number, waiting),
-                    [&](parley::outcome<>) { ++seen; });
-            }
-            while (waiting != 2)
-                std::this_thread::yield();
-            std::atomic<bool> begun{false};
-            r.start(r.loop(1), let_others_wait(), [&](parley::outcome<>) { begun = true; });
-            while (!begun)
-                std::this_thread::yield();
-            ::kill(::getpid(), SIGUSR2);
-            ::kill(::getpid(), SIGUSR1);
-            while (seen != 2)
-                std::this_thread::yield();
-        });
-    }(rt, witnessed, got));
+    rt.sync_wait(rt.loop(0),
+                 [](parley::runtime &r, std::atomic<int> &seen, std::vector<int> &numbers) -> task<> {
+                     co_await parley::with_scope([&](scope &s) -> task<> {
+                         s.spawn([&]() -> task<> {
+                             for (int i = 0; i < 2; ++i) {
+                                 int n = co_await wait_signal(SIGUSR1, SIGUSR2);
+                                 numbers.push_back(n);
+                             }
+                         });
+                         co_await let_others_wait();
+                         // Two more wait on the other loop. The handler comes to them last: when they have their signals,
+                         // both have arrived for the first, whose loop is kept busy until then.
+                         std::atomic<int> waiting{0};
+                         for (int number : {SIGUSR1, SIGUSR2}) {
+                             r.start(
+                                 r.loop(1),
+                                 [](int n, std::atomic<int> &w) -> task<> {
+                                     ++w;
+                                     int arrived = co_await wait_signal(n);
+                                     CHECK(arrived == n);
+                                 }(number, waiting),
+                                 [&](parley::outcome<>) { ++seen; });
+                         }
+                         while (waiting != 2)
+                             std::this_thread::yield();
+                         std::atomic<bool> begun{false};
+                         r.start(r.loop(1), let_others_wait(), [&](parley::outcome<>) { begun = true; });
+                         while (!begun)
+                             std::this_thread::yield();
+                         ::kill(::getpid(), SIGUSR2);
+                         ::kill(::getpid(), SIGUSR1);
+                         while (seen != 2)
+                             std::this_thread::yield();
+                     });
+                 }(rt, witnessed, got));
     CHECK(got == std::vector<int>{SIGUSR1, SIGUSR2});
 }
 
@@ -193,7 +194,7 @@ TEST_CASE("a signal that cannot be caught is an exception") {
                 int n = co_await wait_signal(number);
                 static_cast<void>(n);
                 FAIL("an exception was expected");
-            } catch (const parley::exception& e) {
+            } catch (const parley::exception &e) {
                 CHECK(e.code() == std::errc::invalid_argument);
             }
         }

@@ -11,8 +11,8 @@ using parley::task;
 namespace {
 
 // The server of the design document.
-task<> accept_and_echo(acceptor<lines>& door) {
-    co_await parley::with_scope([&](parley::scope& peers) -> task<> {
+task<> accept_and_echo(acceptor<lines> &door) {
+    co_await parley::with_scope([&](parley::scope &peers) -> task<> {
         while (auto peer = co_await door.accept())
             peers.spawn(echo<lines>(std::move(*peer)));
     });
@@ -23,7 +23,7 @@ task<> accept_and_echo(acceptor<lines>& door) {
 TEST_CASE("an acceptor gives out connections, and their tasks echo") {
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
-    background server(rt, [](inbox<endpoint>& at) -> task<> {
+    background server(rt, [](inbox<endpoint> &at) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
         co_await accept_and_echo(door);
@@ -41,16 +41,17 @@ TEST_CASE("an acceptor gives out connections, and their tasks echo") {
 }
 
 TEST_CASE("a connection knows its peer and its own address") {
-    for (const char* host : {"127.0.0.1", "0.0.0.0", "::1"}) {
+    for (const char *host : {"127.0.0.1", "0.0.0.0", "::1"}) {
         runtime rt(with_loops(1));
         inbox<endpoint> at, seen;
-        background server(rt, [](std::string where, inbox<endpoint>& out, inbox<endpoint>& addresses) -> task<> {
-            acceptor<lines> door{endpoint{where, 0}};
-            out.put(door.local_endpoint().value());
-            auto peer = co_await door.accept();
-            addresses.put(peer->peer());
-            addresses.put(peer->local());
-        }(host, at, seen));
+        background server(rt,
+                          [](std::string where, inbox<endpoint> &out, inbox<endpoint> &addresses) -> task<> {
+                              acceptor<lines> door{endpoint{where, 0}};
+                              out.put(door.local_endpoint().value());
+                              auto peer = co_await door.accept();
+                              addresses.put(peer->peer());
+                              addresses.put(peer->local());
+                          }(host, at, seen));
 
         endpoint where = at.take();
         endpoint target = where.host() == "0.0.0.0" ? endpoint("127.0.0.1", where.port()) : where;
@@ -103,7 +104,7 @@ TEST_CASE("an acceptor that was made outside of tasks opens at its first use") {
     runtime rt(with_loops(1));
     acceptor<lines> door{endpoint{"127.0.0.1", 0}};
     CHECK(door.local_endpoint().error() == std::errc::not_connected);
-    auto local = rt.sync_wait([](acceptor<lines>& d) -> task<endpoint> {
+    auto local = rt.sync_wait([](acceptor<lines> &d) -> task<endpoint> {
         auto at = co_await d.listen();
         co_return at.value();
     }(door));
@@ -115,8 +116,8 @@ TEST_CASE("accept ends with closed when the acceptor is closed") {
     auto failure = rt.sync_wait([]() -> task<parley::error> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         parley::error seen;
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](acceptor<lines>& d, parley::error& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](acceptor<lines> &d, parley::error &out) -> task<> {
                 auto peer = co_await d.accept();
                 out = peer.error();
             }(door, seen));
@@ -136,8 +137,8 @@ TEST_CASE("an accept that is awaited while the acceptor is dropped elsewhere end
     bool returned = rt.sync_wait([]() -> task<bool> {
         bool went_on = false;
         auto door = std::make_unique<acceptor<lines>>(endpoint{"127.0.0.1", 0});
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](acceptor<lines>& d, bool& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](acceptor<lines> &d, bool &out) -> task<> {
                 auto peer = co_await d.accept();
                 out = true;
             }(*door, went_on));
@@ -153,7 +154,7 @@ TEST_CASE("a closed acceptor refuses new clients and says goodbye to idle ones")
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
     inbox<parley::error> ended;
-    background server(rt, [](inbox<endpoint>& at, inbox<parley::error>& out) -> task<> {
+    background server(rt, [](inbox<endpoint> &at, inbox<parley::error> &out) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
         auto peer = co_await door.accept();
@@ -177,13 +178,13 @@ TEST_CASE("a closed acceptor refuses new clients and says goodbye to idle ones")
 TEST_CASE("a request that is in flight when the acceptor closes is answered") {
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
-    background server(rt, [](inbox<endpoint>& at) -> task<> {
+    background server(rt, [](inbox<endpoint> &at) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
         auto peer = co_await door.accept();
         auto line = co_await peer->recv();
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](acceptor<lines>& d) -> task<> { co_await d.close(); }(door));
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](acceptor<lines> &d) -> task<> { co_await d.close(); }(door));
             co_await parley::yield();
             auto sent = co_await peer->send(*line);
             CHECK(sent);
@@ -201,13 +202,13 @@ TEST_CASE("drain closes what is still busy when its limit has passed") {
     inbox<endpoint> listening;
     inbox<int> closed;
     inbox<parley::error> ended;
-    background server(rt, [](inbox<endpoint>& at, inbox<int>& go, inbox<parley::error>& out) -> task<> {
+    background server(rt, [](inbox<endpoint> &at, inbox<int> &go, inbox<parley::error> &out) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
         auto peer = co_await door.accept();
         auto line = co_await peer->recv();
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](acceptor<lines>& d) -> task<> { co_await d.drain(10ms); }(door));
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](acceptor<lines> &d) -> task<> { co_await d.drain(10ms); }(door));
             co_await parley::compute([&go] { go.take(); });
             auto sent = co_await peer->send(*line);
             out.put(sent.error());
@@ -225,13 +226,13 @@ TEST_CASE("connections beyond the queue's limit wait in the kernel and come in w
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
     inbox<int> all_connected;
-    background server(rt, [](inbox<endpoint>& at, inbox<int>& go) -> task<> {
+    background server(rt, [](inbox<endpoint> &at, inbox<int> &go) -> task<> {
         parley::acceptor_options options;
         options.queue_limit(2);
         acceptor<lines> door(endpoint{"127.0.0.1", 0}, options);
         at.put(door.local_endpoint().value());
         co_await parley::compute([&go] { go.take(); });
-        co_await parley::with_scope([&](parley::scope& peers) -> task<> {
+        co_await parley::with_scope([&](parley::scope &peers) -> task<> {
             for (int i = 0; i < 20; i++) {
                 auto peer = co_await door.accept();
                 peers.spawn(echo<lines>(std::move(*peer)));
@@ -252,11 +253,11 @@ TEST_CASE("connections beyond the queue's limit wait in the kernel and come in w
 TEST_CASE("several tasks may wait in accept, and each gets one connection") {
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
-    background server(rt, [](inbox<endpoint>& at) -> task<> {
+    background server(rt, [](inbox<endpoint> &at) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             for (int i = 0; i < 3; i++) {
-                s.spawn([](acceptor<lines>& d) -> task<> {
+                s.spawn([](acceptor<lines> &d) -> task<> {
                     auto peer = co_await d.accept();
                     co_await echo<lines>(std::move(*peer));
                 }(door));
@@ -268,7 +269,7 @@ TEST_CASE("several tasks may wait in accept, and each gets one connection") {
 
     endpoint where = listening.take();
     raw_peer a(where), b(where), c(where);
-    for (raw_peer* one : {&c, &b, &a}) {
+    for (raw_peer *one : {&c, &b, &a}) {
         one->send("hi\n");
         CHECK(one->recv_line() == "hi");
     }
@@ -276,10 +277,11 @@ TEST_CASE("several tasks may wait in accept, and each gets one connection") {
 
 TEST_CASE("unix sockets, with a path and in the abstract name space") {
     temp_dir dir;
-    for (const std::string& path : {dir / "door", std::string("@parley-acceptor-test-") + std::to_string(getpid())}) {
+    for (const std::string &path :
+         {dir / "door", std::string("@parley-acceptor-test-") + std::to_string(getpid())}) {
         runtime rt(with_loops(1));
         inbox<endpoint> listening;
-        background server(rt, [](std::string at, inbox<endpoint>& out) -> task<> {
+        background server(rt, [](std::string at, inbox<endpoint> &out) -> task<> {
             acceptor<lines> door{endpoint::unix_path(at)};
             out.put(door.local_endpoint().value());
             co_await accept_and_echo(door);
@@ -309,12 +311,14 @@ TEST_CASE("the end of the runtime stops a parked accept") {
     {
         runtime rt(with_loops(2));
         inbox<int> parked;
-        rt.start([](inbox<int>& p, bool& out) -> task<> {
-            acceptor<lines> door{endpoint{"127.0.0.1", 0}};
-            p.put(1);
-            auto peer = co_await door.accept();
-            out = true;
-        }(parked, went_on), [](parley::outcome<> how) { CHECK(how.stopped()); });
+        rt.start(
+            [](inbox<int> &p, bool &out) -> task<> {
+                acceptor<lines> door{endpoint{"127.0.0.1", 0}};
+                p.put(1);
+                auto peer = co_await door.accept();
+                out = true;
+            }(parked, went_on),
+            [](parley::outcome<> how) { CHECK(how.stopped()); });
         parked.take();
     }
     CHECK(!went_on);

@@ -18,7 +18,7 @@ using parley::task;
 
 namespace {
 
-task<parley::result<line_message>> ask(client<lines>& c, std::string text) {
+task<parley::result<line_message>> ask(client<lines> &c, std::string text) {
     auto answer = co_await c.request(line_message(std::move(text)));
     co_return answer;
 }
@@ -60,7 +60,8 @@ TEST_CASE("a client asks and is answered") {
 
 TEST_CASE("a client over a name, IPv6 and a unix socket") {
     temp_dir dir;
-    for (const endpoint& where : {endpoint("127.0.0.1", 0), endpoint("::1", 0), endpoint::unix_path(dir / "door")}) {
+    for (const endpoint &where :
+         {endpoint("127.0.0.1", 0), endpoint("::1", 0), endpoint::unix_path(dir / "door")}) {
         echo_server<lines> server(1, where);
         server.rt.sync_wait([](endpoint at) -> task<> {
             client<lines> c{at};
@@ -92,7 +93,7 @@ TEST_CASE("requests with messages of the caller's") {
 TEST_CASE("connections are kept and used again") {
     counting_server counter;
     runtime rt(with_loops(1));
-    rt.sync_wait([](counting_server& s) -> task<> {
+    rt.sync_wait([](counting_server &s) -> task<> {
         auto handler = [&s](connection<lines> peer) { return s.handle(std::move(peer)); };
         parley::server<lines> door(endpoint("127.0.0.1", 0), handler);
         auto where = co_await door.listen();
@@ -115,7 +116,7 @@ TEST_CASE("connections are kept and used again") {
 TEST_CASE("a thousand requests at once go over four sockets, all answered") {
     counting_server counter;
     runtime rt(with_loops(2));
-    rt.sync_wait([](counting_server& s) -> task<> {
+    rt.sync_wait([](counting_server &s) -> task<> {
         auto handler = [&s](connection<lines> peer) { return s.handle(std::move(peer)); };
         parley::server<lines> door(endpoint("127.0.0.1", 0), handler);
         auto where = co_await door.listen();
@@ -123,9 +124,9 @@ TEST_CASE("a thousand requests at once go over four sockets, all answered") {
         options.max_connections(4);
         client<lines> c(*where, options);
         int answered = 0;
-        co_await parley::with_scope([&](parley::scope& all) -> task<> {
+        co_await parley::with_scope([&](parley::scope &all) -> task<> {
             for (int i = 0; i < 1000; i++) {
-                all.spawn([](client<lines>& asks, int n, int& count) -> task<> {
+                all.spawn([](client<lines> &asks, int n, int &count) -> task<> {
                     auto answer = co_await asks.request(line_message(std::to_string(n)));
                     CHECK(answer->text().ends_with(":" + std::to_string(n)));
                     count++;
@@ -146,9 +147,9 @@ TEST_CASE("a full pool is waited for in the order of the requests") {
         options.max_connections(1);
         client<lines> c(where, options);
         std::vector<int> order;
-        co_await parley::with_scope([&](parley::scope& all) -> task<> {
+        co_await parley::with_scope([&](parley::scope &all) -> task<> {
             for (int i = 0; i < 200; i++) {
-                all.spawn([](client<lines>& asks, int n, std::vector<int>& out) -> task<> {
+                all.spawn([](client<lines> &asks, int n, std::vector<int> &out) -> task<> {
                     auto answer = co_await asks.request(line_message("x"));
                     CHECK(answer);
                     out.push_back(n);
@@ -167,13 +168,14 @@ TEST_CASE("clients of two loops share four sockets") {
     std::unique_ptr<client<lines>> shared;
     inbox<endpoint> listening;
     inbox<int> done;
-    background running(rt, rt.loop(0), [](counting_server& s, inbox<endpoint>& at, inbox<int>& end) -> task<> {
-        auto handler = [&s](connection<lines> peer) { return s.handle(std::move(peer)); };
-        parley::server<lines> door(endpoint("127.0.0.1", 0), handler);
-        auto where = co_await door.listen();
-        at.put(*where);
-        co_await parley::compute([&end] { end.take(); });
-    }(counter, listening, done));
+    background running(rt, rt.loop(0),
+                       [](counting_server &s, inbox<endpoint> &at, inbox<int> &end) -> task<> {
+                           auto handler = [&s](connection<lines> peer) { return s.handle(std::move(peer)); };
+                           parley::server<lines> door(endpoint("127.0.0.1", 0), handler);
+                           auto where = co_await door.listen();
+                           at.put(*where);
+                           co_await parley::compute([&end] { end.take(); });
+                       }(counter, listening, done));
     client_options options;
     options.max_connections(4);
     shared = std::make_unique<client<lines>>(listening.take(), options);
@@ -181,10 +183,10 @@ TEST_CASE("clients of two loops share four sockets") {
     {
         std::deque<background> both;
         for (std::size_t loop = 0; loop < 2; loop++) {
-            both.emplace_back(rt, rt.loop(loop), [](client<lines>& c, std::atomic<int>& n) -> task<> {
-                co_await parley::with_scope([&](parley::scope& all) -> task<> {
+            both.emplace_back(rt, rt.loop(loop), [](client<lines> &c, std::atomic<int> &n) -> task<> {
+                co_await parley::with_scope([&](parley::scope &all) -> task<> {
                     for (int i = 0; i < 500; i++) {
-                        all.spawn([](client<lines>& asks, std::atomic<int>& count) -> task<> {
+                        all.spawn([](client<lines> &asks, std::atomic<int> &count) -> task<> {
                             auto answer = co_await asks.request(line_message("x"));
                             if (answer)
                                 ++count;
@@ -301,10 +303,10 @@ TEST_CASE("limits of time name their stage") {
             auto line = co_await peer.recv();
             co_await parley::sleep_for(std::chrono::hours(1));
         };
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             parley::server<lines> mute(endpoint("127.0.0.1", 0), silent);
             auto where = co_await mute.listen();
-            s.spawn([](parley::server<lines>& d) -> task<> { auto served = co_await d.serve(); }(mute));
+            s.spawn([](parley::server<lines> &d) -> task<> { auto served = co_await d.serve(); }(mute));
 
             client_options options;
             options.first_byte_limit(20ms);
@@ -331,8 +333,8 @@ TEST_CASE("a client that is dropped while its request is under way lets it end")
     server.rt.sync_wait([](endpoint where) -> task<> {
         bool answered = false;
         auto c = std::make_unique<client<lines>>(where);
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](client<lines>& asks, bool& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](client<lines> &asks, bool &out) -> task<> {
                 auto answer = co_await asks.request(line_message("x"));
                 out = bool(answer);
             }(*c, answered));
@@ -367,9 +369,9 @@ TEST_CASE("a cancelled request closes its connection, and a waiting one leaves t
         client_options options;
         options.max_connections(1);
         client<lines> c(*where, options);
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             for (int i = 0; i < 3; i++) {
-                s.spawn([](client<lines>& asks) -> task<> {
+                s.spawn([](client<lines> &asks) -> task<> {
                     auto answer = co_await asks.request(line_message("slow"));
                     CHECK(!answer); // not reached
                 }(c));
@@ -389,7 +391,7 @@ TEST_CASE("requests under way end when the runtime stops") {
     };
     runtime rt(with_loops(2));
     inbox<int> asked;
-    background running(rt, [](auto& h, inbox<int>& ready) -> task<> {
+    background running(rt, [](auto &h, inbox<int> &ready) -> task<> {
         parley::server<lines> door(endpoint("127.0.0.1", 0), h);
         auto where = co_await door.listen();
         client<lines> c{*where};

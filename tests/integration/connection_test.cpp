@@ -134,20 +134,23 @@ TEST_CASE("send without a request that awaits its answer is no_turn") {
     CHECK(client.is_closed_by_peer());
 }
 
-TEST_CASE("up to max_pipeline requests are received before the first is answered, and answers keep their order") {
+TEST_CASE(
+    "up to max_pipeline requests are received before the first is answered, and answers keep their order") {
     parley::acceptor_options options;
     options.max_pipeline(3);
-    auto server = serve_one([](connection<lines> peer) -> task<> {
-        std::deque<line_message> open;
-        for (int i = 0; i < 3; i++) {
-            auto line = co_await peer.recv();
-            open.push_back(std::move(*line));
-        }
-        for (const line_message& one : open) {
-            auto sent = co_await peer.send(one);
-            CHECK(sent);
-        }
-    }, options);
+    auto server = serve_one(
+        [](connection<lines> peer) -> task<> {
+            std::deque<line_message> open;
+            for (int i = 0; i < 3; i++) {
+                auto line = co_await peer.recv();
+                open.push_back(std::move(*line));
+            }
+            for (const line_message &one : open) {
+                auto sent = co_await peer.send(one);
+                CHECK(sent);
+            }
+        },
+        options);
     raw_peer client(server.local);
     client.send("a\nb\nc\nd\n");
     CHECK(client.recv_line() == "a");
@@ -159,9 +162,9 @@ TEST_CASE("up to max_pipeline requests are received before the first is answered
 TEST_CASE("recv beyond max_pipeline waits until a request was answered") {
     auto server = serve_one([](connection<lines> peer) -> task<> {
         auto first = co_await peer.recv();
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             bool received = false;
-            s.spawn([](connection<lines>& p, bool& done) -> task<> {
+            s.spawn([](connection<lines> &p, bool &done) -> task<> {
                 auto second = co_await p.recv();
                 done = true;
                 auto sent = co_await p.send(*second);
@@ -183,8 +186,8 @@ TEST_CASE("recv beyond max_pipeline waits until a request was answered") {
 TEST_CASE("a second recv at the same time is refused and the first one goes on") {
     inbox<parley::error> refused;
     auto server = serve_one([&refused](connection<lines> peer) -> task<> {
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](connection<lines>& p) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](connection<lines> &p) -> task<> {
                 auto line = co_await p.recv();
                 auto sent = co_await p.send(*line);
                 CHECK(sent);
@@ -203,8 +206,8 @@ TEST_CASE("a second recv at the same time is refused and the first one goes on")
 TEST_CASE("a cancelled recv loses nothing: the next one gets the message") {
     inbox<int> parked;
     auto server = serve_one([&parked](connection<lines> peer) -> task<> {
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](connection<lines>& p) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](connection<lines> &p) -> task<> {
                 auto line = co_await p.recv();
                 CHECK(!line); // not reached
             }(peer));
@@ -304,8 +307,8 @@ TEST_CASE("an empty handle is closed") {
 TEST_CASE("a recv that is awaited while close is called ends with closed") {
     inbox<parley::error> ended;
     auto server = serve_one([&ended](connection<lines> peer) -> task<> {
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](connection<lines>& p, inbox<parley::error>& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](connection<lines> &p, inbox<parley::error> &out) -> task<> {
                 auto line = co_await p.recv();
                 out.put(line.error());
             }(peer, ended));
@@ -323,8 +326,8 @@ TEST_CASE("a recv that is awaited while the handle is dropped elsewhere ends as 
     auto server = serve_one([&went_on](connection<lines> peer) -> task<> {
         bool reached = false;
         auto owned = std::make_unique<connection<lines>>(std::move(peer));
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](connection<lines>& p, bool& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](connection<lines> &p, bool &out) -> task<> {
                 auto line = co_await p.recv();
                 out = true;
             }(*owned, reached));
@@ -345,7 +348,9 @@ TEST_CASE("a handle that is dropped on another thread closes its connection") {
         co_return;
     });
     raw_peer client(server.local);
-    { connection<lines> here = handed.take(); }
+    {
+        connection<lines> here = handed.take();
+    }
     CHECK(client.is_closed_by_peer());
 }
 
@@ -367,11 +372,11 @@ TEST_CASE("a handle may outlive its runtime") {
 TEST_CASE("operations on another loop than the connection's are refused") {
     runtime rt(with_loops(2));
     inbox<endpoint> listening;
-    background server(rt, rt.loop(0), [](inbox<endpoint>& at, parley::loop& other) -> task<> {
+    background server(rt, rt.loop(0), [](inbox<endpoint> &at, parley::loop &other) -> task<> {
         acceptor<lines> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
         auto peer = co_await door.accept();
-        parley::loop& home = parley::this_loop();
+        parley::loop &home = parley::this_loop();
         co_await parley::resume_on(other);
         auto line = co_await peer->recv();
         CHECK(line.error() == std::errc::operation_not_permitted);
@@ -394,12 +399,12 @@ TEST_CASE("an unparsable message closes its connection only, with peer, stage an
     inbox<parley::error> failure;
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
-    background server(rt, [](inbox<endpoint>& at, inbox<parley::error>& out) -> task<> {
+    background server(rt, [](inbox<endpoint> &at, inbox<parley::error> &out) -> task<> {
         acceptor<packets> door{endpoint{"127.0.0.1", 0}};
         at.put(door.local_endpoint().value());
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             while (auto peer = co_await door.accept()) {
-                s.spawn([](connection<packets> p, inbox<parley::error>& o) -> task<> {
+                s.spawn([](connection<packets> p, inbox<parley::error> &o) -> task<> {
                     for (;;) {
                         auto packet = co_await p.recv();
                         if (!packet) {
@@ -448,12 +453,14 @@ TEST_CASE("limits of time name their stage") {
         parley::acceptor_options options;
         options.idle_limit(20ms);
         inbox<parley::error> failure;
-        auto server = serve_one([&failure](connection<lines> peer) -> task<> {
-            auto line = co_await peer.recv();
-            auto sent = co_await peer.send(*line);
-            line = co_await peer.recv();
-            failure.put(line.error());
-        }, options);
+        auto server = serve_one(
+            [&failure](connection<lines> peer) -> task<> {
+                auto line = co_await peer.recv();
+                auto sent = co_await peer.send(*line);
+                line = co_await peer.recv();
+                failure.put(line.error());
+            },
+            options);
         raw_peer client(server.local);
         client.send("x\n");
         parley::error why = failure.take();
@@ -465,10 +472,12 @@ TEST_CASE("limits of time name their stage") {
         parley::acceptor_options options;
         options.receive_limit(20ms);
         inbox<parley::error> failure;
-        auto server = serve_one([&failure](connection<lines> peer) -> task<> {
-            auto line = co_await peer.recv();
-            failure.put(line.error());
-        }, options);
+        auto server = serve_one(
+            [&failure](connection<lines> peer) -> task<> {
+                auto line = co_await peer.recv();
+                failure.put(line.error());
+            },
+            options);
         raw_peer client(server.local);
         client.send("half a line");
         parley::error why = failure.take();
@@ -480,10 +489,12 @@ TEST_CASE("limits of time name their stage") {
         parley::acceptor_options options;
         options.gap_limit(20ms);
         inbox<parley::error> failure;
-        auto server = serve_one([&failure](connection<lines> peer) -> task<> {
-            auto line = co_await peer.recv();
-            failure.put(line.error());
-        }, options);
+        auto server = serve_one(
+            [&failure](connection<lines> peer) -> task<> {
+                auto line = co_await peer.recv();
+                failure.put(line.error());
+            },
+            options);
         raw_peer client(server.local);
         client.send("half a line");
         parley::error why = failure.take();
@@ -494,10 +505,12 @@ TEST_CASE("limits of time name their stage") {
         parley::acceptor_options options;
         options.first_message_limit(20ms);
         inbox<parley::error> failure;
-        auto server = serve_one([&failure](connection<lines> peer) -> task<> {
-            auto line = co_await peer.recv();
-            failure.put(line.error());
-        }, options);
+        auto server = serve_one(
+            [&failure](connection<lines> peer) -> task<> {
+                auto line = co_await peer.recv();
+                failure.put(line.error());
+            },
+            options);
         raw_peer client(server.local);
         parley::error why = failure.take();
         CHECK(why == errc::timed_out);
@@ -507,13 +520,15 @@ TEST_CASE("limits of time name their stage") {
         parley::acceptor_options options;
         options.send_limit(50ms);
         inbox<parley::error> failure;
-        auto server = serve_one<packets>([&failure](connection<packets> peer) -> task<> {
-            auto packet = co_await peer.recv();
-            parley::length_prefixed large;
-            std::memset(large.resize_for_overwrite(32u << 20), 'x', 32u << 20);
-            auto sent = co_await peer.send(large);
-            failure.put(sent.error());
-        }, options);
+        auto server = serve_one<packets>(
+            [&failure](connection<packets> peer) -> task<> {
+                auto packet = co_await peer.recv();
+                parley::length_prefixed large;
+                std::memset(large.resize_for_overwrite(32u << 20), 'x', 32u << 20);
+                auto sent = co_await peer.send(large);
+                failure.put(sent.error());
+            },
+            options);
         raw_peer client(server.local);
         client.send(std::string("\0\0\0\1x", 5)); // and takes nothing
         parley::error why = failure.take();
@@ -548,8 +563,8 @@ TEST_CASE("a cancelled send closes the connection") {
         auto packet = co_await peer.recv();
         parley::length_prefixed large;
         std::memset(large.resize_for_overwrite(32u << 20), 'x', 32u << 20);
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](connection<packets>& p, const parley::length_prefixed& answer) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](connection<packets> &p, const parley::length_prefixed &answer) -> task<> {
                 auto sent = co_await p.send(answer);
                 CHECK(!sent); // not reached
             }(peer, large));

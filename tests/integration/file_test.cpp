@@ -54,9 +54,9 @@ TEST_CASE("large files, many operations at once") {
     rt.sync_wait([](std::string path) -> task<> {
         auto f = file::open(path, file_mode::create);
         REQUIRE(f);
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             for (std::size_t i = 0; i < 16; i++) {
-                s.spawn([](file& to, std::size_t n) -> task<> {
+                s.spawn([](file &to, std::size_t n) -> task<> {
                     std::string bytes(piece, static_cast<char>('a' + n));
                     auto wrote = co_await to.write_at(n * piece, bytes);
                     CHECK(*wrote == piece);
@@ -78,7 +78,9 @@ TEST_CASE("errors name the file and the stage") {
     CHECK(missing.error() == std::errc::no_such_file_or_directory);
     CHECK(missing.error().stage() == parley::stage::file);
     CHECK(missing.error().peer() == dir / "missing");
-    { auto made = file::open(dir / "there", file_mode::write); }
+    {
+        auto made = file::open(dir / "there", file_mode::write);
+    }
     CHECK(file::open(dir / "there", file_mode::create).error() == std::errc::file_exists);
 
     runtime rt(with_loops(1));
@@ -102,8 +104,8 @@ TEST_CASE("a file that is dropped while an operation runs is closed after it") {
         rt.sync_wait([](std::string path) -> task<> {
             auto f = std::make_unique<file>(file::open(path, file_mode::create).value());
             std::string bytes(8u << 20, 'x');
-            co_await parley::with_scope([&](parley::scope& s) -> task<> {
-                s.spawn([](file& to, const std::string& what) -> task<> {
+            co_await parley::with_scope([&](parley::scope &s) -> task<> {
+                s.spawn([](file &to, const std::string &what) -> task<> {
                     auto wrote = co_await to.write_at(0, what);
                     CHECK(*wrote == what.size());
                 }(*f, bytes));

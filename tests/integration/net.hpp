@@ -1,6 +1,6 @@
-// What the integration tests share: two protocols, handlers that echo, a runtime whose tasks are watched, and the other
-// side of the wire as plain blocking POSIX sockets that know nothing of parley. What would wait for ever ends the
-// process and says where.
+// What the integration tests share: two protocols, handlers that echo, a runtime whose tasks are watched, and
+// the other side of the wire as plain blocking POSIX sockets that know nothing of parley. What would wait for
+// ever ends the process and says where.
 
 #pragma once
 
@@ -38,8 +38,9 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::seconds hang_guard{30};
 
-[[noreturn]] inline void hang(const char* where) {
-    std::fprintf(stderr, "hang guard: nothing came in %s (errno %d, %s)\n", where, errno, std::strerror(errno));
+[[noreturn]] inline void hang(const char *where) {
+    std::fprintf(stderr, "hang guard: nothing came in %s (errno %d, %s)\n", where, errno,
+                 std::strerror(errno));
     std::abort();
 }
 
@@ -91,11 +92,11 @@ inline parley::runtime_options with_loops(std::size_t loops) {
 // Runs a task in the background and waits for its end when it goes. An exception fails the test.
 class background {
 public:
-    background(parley::runtime& rt, parley::loop& where, parley::task<> work) {
+    background(parley::runtime &rt, parley::loop &where, parley::task<> work) {
         rt.start(where, std::move(work), [this](parley::outcome<> how) { ended_.put(std::move(how)); });
     }
-    background(parley::runtime& rt, parley::task<> work) : background(rt, rt.loop(0), std::move(work)) {}
-    background(const background&) = delete;
+    background(parley::runtime &rt, parley::task<> work) : background(rt, rt.loop(0), std::move(work)) {}
+    background(const background &) = delete;
     ~background() { join(); }
 
     // Whether it ran to its end; false: it was stopped.
@@ -151,7 +152,7 @@ public:
 
 private:
     parley::task<> serve(parley::endpoint where, parley::serve_options options) {
-        options.on_listening([this](const parley::endpoint& at) { listening_.put(at); });
+        options.on_listening([this](const parley::endpoint &at) { listening_.put(at); });
         auto served = co_await parley::serve<P>(std::move(where), echo<P>, std::move(options));
         if (!served) {
             std::fprintf(stderr, "%s\n", to_string(served.error()).c_str());
@@ -166,19 +167,19 @@ private:
 // A client of the old school.
 class raw_peer {
 public:
-    explicit raw_peer(const parley::endpoint& where) {
+    explicit raw_peer(const parley::endpoint &where) {
         sockaddr_storage address;
         socklen_t length = where.to_sockaddr(address).value();
         fd_ = ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         timeval limit{hang_guard.count(), 0};
         ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-        if (::connect(fd_, reinterpret_cast<sockaddr*>(&address), length) < 0) {
+        if (::connect(fd_, reinterpret_cast<sockaddr *>(&address), length) < 0) {
             error_ = errno;
             close();
         }
     }
-    raw_peer(const raw_peer&) = delete;
+    raw_peer(const raw_peer &) = delete;
     ~raw_peer() { close(); }
 
     int connect_error() const { return error_; }
@@ -187,8 +188,8 @@ public:
     parley::endpoint local() const {
         sockaddr_storage address;
         socklen_t length = sizeof address;
-        ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length);
-        return parley::endpoint(reinterpret_cast<sockaddr*>(&address), length);
+        ::getsockname(fd_, reinterpret_cast<sockaddr *>(&address), &length);
+        return parley::endpoint(reinterpret_cast<sockaddr *>(&address), length);
     }
 
     void send(std::string_view bytes) {
@@ -238,7 +239,7 @@ public:
     }
 
 private:
-    ssize_t recv_some(char* into, std::size_t size) {
+    ssize_t recv_some(char *into, std::size_t size) {
         ssize_t n = ::recv(fd_, into, size, 0);
         if (n < 0 && errno == EAGAIN)
             hang("raw_peer::recv");
@@ -256,7 +257,7 @@ public:
         char name[] = "/tmp/parley-test-XXXXXX";
         path_ = ::mkdtemp(name);
     }
-    temp_dir(const temp_dir&) = delete;
+    temp_dir(const temp_dir &) = delete;
     ~temp_dir() {
         std::error_code ignored;
         std::filesystem::remove_all(path_, ignored);
@@ -269,7 +270,7 @@ private:
 
 inline std::size_t open_descriptors() {
     std::size_t count = 0;
-    for ([[maybe_unused]] const auto& one : std::filesystem::directory_iterator("/proc/self/fd"))
+    for ([[maybe_unused]] const auto &one : std::filesystem::directory_iterator("/proc/self/fd"))
         ++count;
     return count;
 }

@@ -12,7 +12,8 @@ using parley::task;
 TEST_CASE("a literal is its own answer and does not suspend") {
     runtime rt(with_loops(1));
     rt.sync_wait([]() -> task<> {
-        for (const endpoint& one : {endpoint("127.0.0.1", 80), endpoint("::1", 80), endpoint::unix_path("/x")}) {
+        for (const endpoint &one :
+             {endpoint("127.0.0.1", 80), endpoint("::1", 80), endpoint::unix_path("/x")}) {
             auto found = co_await parley::resolve(one);
             REQUIRE(found);
             CHECK(found->size() == 1);
@@ -28,7 +29,7 @@ TEST_CASE("a name becomes addresses with its port") {
         REQUIRE(found);
         CHECK(!found->empty());
         bool loopback = false;
-        for (const endpoint& one : *found) {
+        for (const endpoint &one : *found) {
             CHECK(!one.is_name());
             CHECK(one.port() == 7000);
             loopback = loopback || one.host() == "127.0.0.1" || one.host() == "::1";
@@ -54,14 +55,15 @@ TEST_CASE("a name that nobody knows is an error of the resolver") {
 TEST_CASE("a cancelled look-up lets its task go on at once, though the Executor is busy") {
     runtime rt(with_loops(1));
     inbox<int> go;
-    rt.sync_wait([](inbox<int>& release) -> task<> {
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
+    rt.sync_wait([](inbox<int> &release) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
             // Both threads of the Executor are taken, so the look-up cannot even begin.
             for (int i = 0; i < 2; i++) {
-                s.spawn([](inbox<int>& r) -> task<> { co_await parley::compute([&r] { r.take(); }); }(release));
+                s.spawn(
+                    [](inbox<int> &r) -> task<> { co_await parley::compute([&r] { r.take(); }); }(release));
             }
             co_await parley::yield();
-            co_await parley::with_scope([&](parley::scope& inner) -> task<> {
+            co_await parley::with_scope([&](parley::scope &inner) -> task<> {
                 inner.spawn([]() -> task<> {
                     auto found = co_await parley::resolve(endpoint("localhost", 80));
                     CHECK(false); // not reached

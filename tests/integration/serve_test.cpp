@@ -32,7 +32,7 @@ TEST_CASE("connections are spread over the loops and stay on theirs") {
     inbox<std::size_t> loops;
     inbox<endpoint> listening;
     runtime rt(with_loops(2));
-    background running(rt, [](inbox<std::size_t>& seen, inbox<endpoint>& at) -> task<> {
+    background running(rt, [](inbox<std::size_t> &seen, inbox<endpoint> &at) -> task<> {
         auto handler = [&seen](connection<lines> peer) -> task<> {
             std::size_t first = parley::this_loop().index();
             while (auto line = co_await peer.recv()) {
@@ -42,7 +42,7 @@ TEST_CASE("connections are spread over the loops and stay on theirs") {
             seen.put(first);
         };
         serve_options options;
-        options.on_listening([&at](const endpoint& where) { at.put(where); });
+        options.on_listening([&at](const endpoint &where) { at.put(where); });
         auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), handler, options);
     }(loops, listening));
 
@@ -62,7 +62,7 @@ TEST_CASE("connections are spread over the loops and stay on theirs") {
 
 TEST_CASE("serve over IPv6 and over a unix socket") {
     temp_dir dir;
-    for (const endpoint& where : {endpoint("::1", 0), endpoint::unix_path(dir / "door")}) {
+    for (const endpoint &where : {endpoint("::1", 0), endpoint::unix_path(dir / "door")}) {
         echo_server<lines> server(2, where);
         raw_peer client(server.local);
         client.send("hello\n");
@@ -85,7 +85,8 @@ TEST_CASE("serve at a name that nobody knows returns the error") {
     CHECK(served.error().stage() == parley::stage::resolve);
 }
 
-TEST_CASE("an exception that leaves a handler closes its connection, is reported with the peer, and no more") {
+TEST_CASE(
+    "an exception that leaves a handler closes its connection, is reported with the peer, and no more") {
     inbox<std::string> reports;
     auto handler = [](connection<lines> peer) -> task<> {
         while (auto line = co_await peer.recv()) {
@@ -95,17 +96,17 @@ TEST_CASE("an exception that leaves a handler closes its connection, is reported
         }
     };
     serve_options options;
-    options.on_exception([&reports](const endpoint& peer, std::exception_ptr failure) {
+    options.on_exception([&reports](const endpoint &peer, std::exception_ptr failure) {
         try {
             std::rethrow_exception(failure);
-        } catch (const std::runtime_error& e) {
+        } catch (const std::runtime_error &e) {
             reports.put(peer.to_string() + " " + e.what());
         }
     });
     runtime rt(with_loops(2));
     inbox<endpoint> listening;
-    options.on_listening([&listening](const endpoint& where) { listening.put(where); });
-    background running(rt, [](auto& h, serve_options o) -> task<> {
+    options.on_listening([&listening](const endpoint &where) { listening.put(where); });
+    background running(rt, [](auto &h, serve_options o) -> task<> {
         auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, o);
     }(handler, options));
 
@@ -125,11 +126,12 @@ TEST_CASE("a handler that throws instead of making a task is reported too") {
     inbox<std::string> reports;
     auto handler = [](connection<lines>) -> task<> { throw std::logic_error("no task"); };
     serve_options options;
-    options.on_exception([&reports](const endpoint& peer, std::exception_ptr) { reports.put(peer.to_string()); });
+    options.on_exception(
+        [&reports](const endpoint &peer, std::exception_ptr) { reports.put(peer.to_string()); });
     runtime rt(with_loops(1));
     inbox<endpoint> listening;
-    options.on_listening([&listening](const endpoint& where) { listening.put(where); });
-    background running(rt, [](auto& h, serve_options o) -> task<> {
+    options.on_listening([&listening](const endpoint &where) { listening.put(where); });
+    background running(rt, [](auto &h, serve_options o) -> task<> {
         auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, o);
     }(handler, options));
     endpoint where = listening.take();
@@ -146,15 +148,15 @@ TEST_CASE("a server as an object: its port is known before it serves, close ends
     runtime rt(with_loops(2));
     inbox<endpoint> listening;
     inbox<int> go;
-    background running(rt, [](inbox<endpoint>& at, inbox<int>& when) -> task<> {
+    background running(rt, [](inbox<endpoint> &at, inbox<int> &when) -> task<> {
         server<lines> door(endpoint("127.0.0.1", 0), echo<lines>);
         CHECK(door.local_endpoint().error() == std::errc::not_connected);
         auto where = co_await door.listen();
         CHECK(*door.local_endpoint() == *where);
         at.put(*where);
         bool served = false;
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](server<lines>& d, bool& ok) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](server<lines> &d, bool &ok) -> task<> {
                 auto how = co_await d.serve();
                 ok = bool(how);
             }(door, served));
@@ -182,7 +184,7 @@ TEST_CASE("a server lets requests in flight be answered when it closes") {
     runtime rt(with_loops(2));
     inbox<endpoint> listening;
     inbox<int> received, closing;
-    background running(rt, [](inbox<endpoint>& at, inbox<int>& got, inbox<int>& go) -> task<> {
+    background running(rt, [](inbox<endpoint> &at, inbox<int> &got, inbox<int> &go) -> task<> {
         auto handler = [&got, &go](connection<lines> peer) -> task<> {
             auto line = co_await peer.recv();
             got.put(1);
@@ -197,8 +199,8 @@ TEST_CASE("a server lets requests in flight be answered when it closes") {
         auto where = co_await door.listen();
         at.put(*where);
         co_await parley::compute([&got] { got.take(); });
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](server<lines>& d) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](server<lines> &d) -> task<> {
                 auto closed = co_await d.close();
                 CHECK(closed);
             }(door));
@@ -216,8 +218,8 @@ TEST_CASE("a server lets requests in flight be answered when it closes") {
 TEST_CASE("the end of the runtime stops handlers, wherever they are, and serve waits for them") {
     std::atomic<int> alive{0};
     struct counted {
-        std::atomic<int>& n;
-        explicit counted(std::atomic<int>& count) : n(count) { ++n; }
+        std::atomic<int> &n;
+        explicit counted(std::atomic<int> &count) : n(count) { ++n; }
         ~counted() { --n; }
     };
     auto handler = [&alive](connection<lines> peer) -> task<> {
@@ -232,8 +234,8 @@ TEST_CASE("the end of the runtime stops handlers, wherever they are, and serve w
         runtime rt(with_loops(2));
         inbox<endpoint> listening;
         serve_options options;
-        options.on_listening([&listening](const endpoint& where) { listening.put(where); });
-        background running(rt, [](auto& h, serve_options o) -> task<> {
+        options.on_listening([&listening](const endpoint &where) { listening.put(where); });
+        background running(rt, [](auto &h, serve_options o) -> task<> {
             auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, o);
         }(handler, options));
         endpoint where = listening.take();
@@ -253,13 +255,13 @@ TEST_CASE("a server that is dropped while it serves elsewhere closes") {
     runtime rt(with_loops(2));
     inbox<endpoint> listening;
     inbox<int> go;
-    background running(rt, [](inbox<endpoint>& at, inbox<int>& when) -> task<> {
+    background running(rt, [](inbox<endpoint> &at, inbox<int> &when) -> task<> {
         auto door = std::make_unique<server<lines>>(endpoint("127.0.0.1", 0), echo<lines>);
         auto where = co_await door->listen();
         at.put(*where);
         bool went_on = false;
-        co_await parley::with_scope([&](parley::scope& s) -> task<> {
-            s.spawn([](server<lines>& d, bool& out) -> task<> {
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([](server<lines> &d, bool &out) -> task<> {
                 auto how = co_await d.serve();
                 out = true;
             }(*door, went_on));
@@ -293,7 +295,7 @@ TEST_CASE("a storm of short connections leaves no descriptor behind") {
                 }
             });
         }
-        for (std::thread& one : threads)
+        for (std::thread &one : threads)
             one.join();
     }
     CHECK(open_descriptors() == before);

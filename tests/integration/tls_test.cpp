@@ -26,18 +26,20 @@ struct world {
     identity authority;
     std::string authority_file = dir / "authority.pem";
 
-    explicit world(const std::string& name = "parley test authority")
+    explicit world(const std::string &name = "parley test authority")
         : authority(identity::self_signed(name, true)) {
         authority.write_certificate(authority_file);
     }
 
-    tls::context server(const identity& who) {
+    tls::context server(const identity &who) {
         std::string certificate = dir / "certificate.pem", key = dir / "key.pem";
         who.write_certificate(certificate);
         who.write_key(key);
         return tls::context::server(certificate, key).value();
     }
-    tls::context client() { return tls::context::client(tls::client_options().trust_file(authority_file)).value(); }
+    tls::context client() {
+        return tls::context::client(tls::client_options().trust_file(authority_file)).value();
+    }
 };
 
 parley::serve_options with_tls(tls::context context) {
@@ -47,7 +49,7 @@ parley::serve_options with_tls(tls::context context) {
 }
 
 // What a client's request to `where` comes to.
-parley::result<line_message> ask(runtime& rt, endpoint where, client_options options) {
+parley::result<line_message> ask(runtime &rt, endpoint where, client_options options) {
     return rt.sync_wait([](endpoint to, client_options how) -> task<parley::result<line_message>> {
         client<lines> c(to, how);
         auto answer = co_await c.request(line_message("secret"));
@@ -55,7 +57,7 @@ parley::result<line_message> ask(runtime& rt, endpoint where, client_options opt
     }(std::move(where), std::move(options)));
 }
 
-parley::error refused(const world& w, runtime& rt, const endpoint& where) {
+parley::error refused(const world &w, runtime &rt, const endpoint &where) {
     tls::client_options trust;
     trust.trust_file(w.authority_file);
     client_options options;
@@ -74,7 +76,7 @@ TEST_CASE("TLS: a request to a server with a good certificate, by name and by ad
     world w;
     auto good = w.authority.issue("localhost", "DNS:localhost,IP:127.0.0.1");
     echo_server<lines> server(2, endpoint("127.0.0.1", 0), with_tls(w.server(good)));
-    for (const char* host : {"localhost", "127.0.0.1"}) {
+    for (const char *host : {"localhost", "127.0.0.1"}) {
         server.rt.sync_wait([](endpoint where, client_options options) -> task<> {
             client<lines> c(where, options);
             for (int i = 0; i < 3; i++) {
@@ -95,7 +97,8 @@ TEST_CASE("TLS: an expired certificate is refused with the reason") {
 
 TEST_CASE("TLS: a self-signed certificate is refused with the reason") {
     world w;
-    echo_server<lines> server(1, endpoint("127.0.0.1", 0), with_tls(w.server(identity::self_signed("localhost"))));
+    echo_server<lines> server(1, endpoint("127.0.0.1", 0),
+                              with_tls(w.server(identity::self_signed("localhost"))));
     parley::error why = refused(w, server.rt, server.local);
     CHECK(why.message().starts_with("self-signed certificate"));
 }
@@ -105,8 +108,8 @@ TEST_CASE("TLS: a certificate for another name is refused with the reason") {
     auto other = w.authority.issue("example.org", "DNS:example.org,IP:127.0.0.2");
     echo_server<lines> server(1, endpoint("127.0.0.1", 0), with_tls(w.server(other)));
     CHECK(refused(w, server.rt, server.local).message() == "IP address mismatch");
-    parley::error why = ask(server.rt, endpoint("localhost", server.local.port()), client_options().tls(w.client()))
-                            .error();
+    parley::error why =
+        ask(server.rt, endpoint("localhost", server.local.port()), client_options().tls(w.client())).error();
     CHECK(why.message() == "hostname mismatch");
     // The name to verify may be given.
     auto answer = ask(server.rt, server.local, client_options().tls(w.client()).server_name("example.org"));
@@ -130,7 +133,8 @@ TEST_CASE("TLS: by default the system's authorities are trusted, so the test's i
 
 TEST_CASE("TLS: the insecure switch accepts anybody") {
     world w;
-    echo_server<lines> server(1, endpoint("127.0.0.1", 0), with_tls(w.server(identity::self_signed("nobody"))));
+    echo_server<lines> server(1, endpoint("127.0.0.1", 0),
+                              with_tls(w.server(identity::self_signed("nobody"))));
     auto context = tls::context::client(tls::client_options().insecure_accept_any_certificate()).value();
     auto answer = ask(server.rt, server.local, client_options().tls(context));
     CHECK(answer->text() == "secret");
@@ -152,15 +156,16 @@ TEST_CASE("TLS: a client that speaks none is an error of the server's first recv
     inbox<parley::error> failure;
     inbox<endpoint> listening;
     runtime rt(with_loops(1));
-    background running(rt, [](tls::context context, inbox<endpoint>& at, inbox<parley::error>& out) -> task<> {
-        parley::acceptor_options options;
-        options.tls(context);
-        parley::acceptor<lines> door(endpoint("127.0.0.1", 0), options);
-        at.put(door.local_endpoint().value());
-        auto peer = co_await door.accept(); // before the handshake
-        auto line = co_await peer->recv();
-        out.put(line.error());
-    }(w.server(good), listening, failure));
+    background running(rt,
+                       [](tls::context context, inbox<endpoint> &at, inbox<parley::error> &out) -> task<> {
+                           parley::acceptor_options options;
+                           options.tls(context);
+                           parley::acceptor<lines> door(endpoint("127.0.0.1", 0), options);
+                           at.put(door.local_endpoint().value());
+                           auto peer = co_await door.accept(); // before the handshake
+                           auto line = co_await peer->recv();
+                           out.put(line.error());
+                       }(w.server(good), listening, failure));
     raw_peer client(listening.take());
     client.send("GET / HTTP/1.0\r\n\r\n");
     parley::error why = failure.take();
@@ -176,15 +181,16 @@ TEST_CASE("TLS: a handshake that takes too long is a timeout of stage tls") {
     inbox<parley::error> failure;
     inbox<endpoint> listening;
     runtime rt(with_loops(1));
-    background running(rt, [](tls::context context, inbox<endpoint>& at, inbox<parley::error>& out) -> task<> {
-        parley::acceptor_options options;
-        options.tls(context).handshake_limit(20ms);
-        parley::acceptor<lines> door(endpoint("127.0.0.1", 0), options);
-        at.put(door.local_endpoint().value());
-        auto peer = co_await door.accept();
-        auto line = co_await peer->recv();
-        out.put(line.error());
-    }(w.server(good), listening, failure));
+    background running(rt,
+                       [](tls::context context, inbox<endpoint> &at, inbox<parley::error> &out) -> task<> {
+                           parley::acceptor_options options;
+                           options.tls(context).handshake_limit(20ms);
+                           parley::acceptor<lines> door(endpoint("127.0.0.1", 0), options);
+                           at.put(door.local_endpoint().value());
+                           auto peer = co_await door.accept();
+                           auto line = co_await peer->recv();
+                           out.put(line.error());
+                       }(w.server(good), listening, failure));
     raw_peer client(listening.take());
     parley::error why = failure.take();
     CHECK(why == errc::timed_out);
@@ -198,7 +204,7 @@ TEST_CASE("TLS: large messages both ways") {
     server.rt.sync_wait([](endpoint where, client_options options) -> task<> {
         client<packets> c(where, options);
         parley::length_prefixed question, answer;
-        char* bytes = question.resize_for_overwrite(8u << 20);
+        char *bytes = question.resize_for_overwrite(8u << 20);
         for (std::size_t i = 0; i < (8u << 20); i++)
             bytes[i] = static_cast<char>(i * 31);
         for (int i = 0; i < 3; i++) {
@@ -215,7 +221,8 @@ TEST_CASE("TLS: ALPN offered and spoken, and refused when nothing is common") {
     std::string certificate = w.dir / "c.pem", key = w.dir / "k.pem";
     good.write_certificate(certificate);
     good.write_key(key);
-    auto speaks = tls::context::server(certificate, key, tls::server_options().alpn("lines/2").alpn("lines/1"));
+    auto speaks =
+        tls::context::server(certificate, key, tls::server_options().alpn("lines/2").alpn("lines/1"));
     echo_server<lines> server(1, endpoint("127.0.0.1", 0), with_tls(speaks.value()));
     tls::client_options offers;
     offers.trust_file(w.authority_file).alpn("lines/1");
@@ -237,9 +244,9 @@ TEST_CASE("TLS: many clients at once, over every loop, and nothing is left") {
         server.rt.sync_wait([](endpoint where, client_options options) -> task<> {
             client<lines> c(where, options.max_connections(20));
             int answered = 0;
-            co_await parley::with_scope([&](parley::scope& s) -> task<> {
+            co_await parley::with_scope([&](parley::scope &s) -> task<> {
                 for (int i = 0; i < 200; i++) {
-                    s.spawn([](client<lines>& asks, int n, int& count) -> task<> {
+                    s.spawn([](client<lines> &asks, int n, int &count) -> task<> {
                         auto answer = co_await asks.request(line_message(std::to_string(n)));
                         REQUIRE(answer);
                         CHECK(answer->text() == std::to_string(n));
@@ -257,7 +264,7 @@ TEST_CASE("TLS: many clients at once, over every loop, and nothing is left") {
 TEST_CASE("TLS: what cannot be loaded is named, with OpenSSL's reason") {
     world w;
     std::string missing = w.dir / "missing.pem", nonsense = w.dir / "nonsense.pem", key = w.dir / "key.pem";
-    std::FILE* file = std::fopen(nonsense.c_str(), "w");
+    std::FILE *file = std::fopen(nonsense.c_str(), "w");
     std::fputs("nonsense\n", file);
     std::fclose(file);
     w.authority.write_key(key);

@@ -23,15 +23,11 @@
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#ifdef PARLEY_SANITIZED
+constexpr int guard = 60'000; // ms
 #else
-constexpr bool sanitized = false;
+constexpr int guard = 20'000;
 #endif
-
-constexpr int guard = sanitized ? 60'000 : 20'000; // ms
 
 // False when the guard's time is over.
 bool wait_readable(int fd) {
@@ -241,7 +237,10 @@ server::server(std::string_view name) : process(sample(name), {"--port", "0"}) {
 
 int stop(process &running) {
     running.send_signal(SIGTERM);
-    return running.wait();
+    const int status = running.wait();
+    if (status != 0)
+        MESSAGE(running.errors()); // a sanitizer's report
+    return status;
 }
 
 // client_socket ---------------------------------------------------------------------------------------------

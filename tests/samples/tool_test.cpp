@@ -75,6 +75,33 @@ TEST_CASE("the demo comes to its end although nobody reads its output any more")
     CHECK(running.errors() == "");
 }
 
+// Under sanitizers their runtime wants to be the first library, and would tell of the fault itself.
+#if !defined(PARLEY_SANITIZED)
+TEST_CASE("the demo says what is wrong and ends with status 1") {
+    struct fault {
+        const char *how;
+        const char *complaint;
+        const char *summary;
+    };
+    for (const fault &each :
+         {fault{"byte", "coroutines: 1 answers were not what was sent\n", " 1 lost, 0 leaked\n"},
+          fault{"reset", "coroutines: Connection reset by peer: ", " 1 lost, 0 leaked\n"},
+          fault{"close", "left behind: 0 coroutine frames, 1 descriptors, 0 sessions\n",
+                " 0 lost, 1 leaked\n"}}) {
+        CAPTURE(each.how);
+        process running(tool, {"demo", "--seconds", "1"}, process::output::pipe,
+                        {"LD_PRELOAD=" PARLEY_SPOIL, "SPOIL=" + std::string(each.how)});
+        const std::string output = running.read_rest();
+        CAPTURE(output);
+        CHECK(running.wait() == 1);
+        CAPTURE(running.errors());
+        CHECK(running.errors().find(each.complaint) != std::string::npos);
+        CHECK(output.find("\nno proof: ") != std::string::npos);
+        CHECK(output.ends_with(each.summary));
+    }
+}
+#endif
+
 TEST_CASE("the demo draws a bar on a terminal, and ends on SIGINT with a line and status 130") {
     process running(tool, {"demo", "--seconds", "20"}, process::output::terminal, {"TERM=xterm"});
     CHECK(running.read_until("coroutines served by coroutines").find("\033[1m") != std::string::npos); // bold

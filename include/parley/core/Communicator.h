@@ -120,7 +120,7 @@ private:
     SSL_CTX *ssl_ctx = nullptr;
     parley::sync::atomic<struct CommPool *> pool{nullptr}; // client side: the idle lists
     CommConnEntry *entry = nullptr;                        // service side: the one connection
-    CommDeadlines *deadlines = nullptr; // own ones, if set
+    CommDeadlines *deadlines = nullptr;                    // own ones, if set
     size_t max_sockets = 0; // 0: unbounded; else at this many an idle one of another loop moves here
 
     friend class CommMachine;
@@ -219,10 +219,10 @@ private:
     virtual CommMessageOut *message_out() = 0;
     // Where to put what arrives; called at its first byte. nullptr fails with errno.
     virtual CommMessageIn *message_in() = 0;
-    virtual int send_timeout() { return -1; }       // whole message; asked when a write blocks
-    virtual int receive_timeout() { return -1; }    // whole message
-    virtual int keep_alive_timeout() { return 0; }  // 0: close; asked once per turn, before handle()
-    virtual int first_timeout() { return 0; }       // 0: off; else the longest wait for the first byte
+    virtual int send_timeout() { return -1; }      // whole message; asked when a write blocks
+    virtual int receive_timeout() { return -1; }   // whole message
+    virtual int keep_alive_timeout() { return 0; } // 0: close; asked once per turn, before handle()
+    virtual int first_timeout() { return 0; }      // 0: off; else the longest wait for the first byte
     // Completion. Client: once, SUCCESS, ERROR or STOPPED. Service: TOREPLY and then, if reply()
     // returned 0, once more; or once ERROR or STOPPED when no whole message came.
     virtual void handle(int state, int error) = 0;
@@ -267,8 +267,8 @@ private:
     CommConnEntry *entry = nullptr; // pinned while not null
     CommMessageOut *out = nullptr;
     CommMessageIn *in = nullptr;
-    CommTurn *turn = nullptr;  // service side, until the final completion
-    CommLoop *home = nullptr;  // client side: the loop of the submission
+    CommTurn *turn = nullptr; // service side, until the final completion
+    CommLoop *home = nullptr; // client side: the loop of the submission
     long long seq = 0;
     unsigned long ssl_error = 0;
     long verify_result = 0;

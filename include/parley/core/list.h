@@ -25,8 +25,7 @@ struct list_head {
 };
 
 /* Initializer of an empty list: `struct list_head jobs = LIST_HEAD_INIT(jobs);`. */
-#define LIST_HEAD_INIT(name)                                                                                 \
-    { &(name), &(name) }
+#define LIST_HEAD_INIT(name) {&(name), &(name)}
 
 /* Defines an empty list. */
 #define LIST_HEAD(name) struct list_head name = LIST_HEAD_INIT(name)

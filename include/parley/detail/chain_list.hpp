@@ -16,17 +16,15 @@ class branch;
 class context;
 class record;
 struct loop_access;
-template <class T>
-class promise;
 
 class chain_owner {
 public:
-    // The first task of a chain has come to its end, and nothing of it is running. The owner destroys its frame now or
-    // later. On the chain's loop, on a flat stack: called by the loop, never inside the task.
-    virtual void chain_done(record& first) noexcept = 0;
+    // The first task of a chain has come to its end, and nothing of it is running. The owner destroys its
+    // frame now or later. On the chain's loop, on a flat stack: called by the loop, never inside the task.
+    virtual void chain_done(record &first) noexcept = 0;
 
-    chain_owner(const chain_owner&) = delete;
-    chain_owner& operator=(const chain_owner&) = delete;
+    chain_owner(const chain_owner &) = delete;
+    chain_owner &operator=(const chain_owner &) = delete;
 
 protected:
     chain_owner() = default;
@@ -37,34 +35,34 @@ protected:
 class chain_list {
 public:
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
-    [[nodiscard]] record* first() const noexcept { return first_; }
-    [[nodiscard]] static record* next(const record& chain) noexcept;
-    void push_back(record& chain) noexcept;
-    void remove(record& chain) noexcept;
+    [[nodiscard]] record *first() const noexcept { return first_; }
+    [[nodiscard]] static record *next(const record &chain) noexcept;
+    void push_back(record &chain) noexcept;
+    void remove(record &chain) noexcept;
 
 private:
-    record* first_ = nullptr;
-    record* last_ = nullptr;
+    record *first_ = nullptr;
+    record *last_ = nullptr;
 };
 
 // The chains that a runtime began on one loop.
 class root_list final : public chain_owner {
 public:
-    explicit root_list(parley::loop& home) noexcept : home_(home) {}
+    explicit root_list(parley::loop &home) noexcept : home_(home) {}
 
     // Any thread: begins the first task of a chain. False when the loop has ended; then nothing has happened.
-    [[nodiscard]] bool begin(promise<void>& first, std::coroutine_handle<> frame) noexcept;
+    [[nodiscard]] bool begin(record &first) noexcept;
     // On the loop: cancels every chain, and every one that begins from now on.
     void stop() noexcept;
 
-    void chain_done(record& first) noexcept override;
+    void chain_done(record &first) noexcept override;
 
 private:
     friend class context;
 
-    void enter(record& first) noexcept;
+    void enter(record &first) noexcept;
 
-    parley::loop& home_;
+    parley::loop &home_;
     chain_list chains_;
     bool stopping_ = false; // whatever begins now is told to stop at once
 };

@@ -41,11 +41,11 @@ struct client_settings {
 class client_target final : public CommSchedTarget {
 public:
     // 0, or -1 with errno.
-    int open(const endpoint& where, const client_settings& settings, const std::string& host);
-    [[nodiscard]] const endpoint& where() const noexcept { return where_; }
+    int open(const endpoint &where, const client_settings &settings, const std::string &host);
+    [[nodiscard]] const endpoint &where() const noexcept { return where_; }
 
 private:
-    int init_ssl(SSL* ssl) override { return tls::context::prepare_client(ssl, host_); }
+    int init_ssl(SSL *ssl) override { return tls::context::prepare_client(ssl, host_); }
 
     endpoint where_;
     std::string host_;
@@ -63,12 +63,12 @@ public:
         sync::atomic<std::size_t> preferred{0}; // the one that answered last
     };
     // nullptr: not resolved yet.
-    [[nodiscard]] addresses* current() const noexcept { return current_.load(sync::memory_order_acquire); }
-    // Makes targets of what the resolver found, or keeps the present ones if it found the same. Any thread; throws
-    // std::bad_alloc or std::system_error.
-    addresses* adopt(const std::vector<endpoint>& found);
+    [[nodiscard]] addresses *current() const noexcept { return current_.load(sync::memory_order_acquire); }
+    // Makes targets of what the resolver found, or keeps the present ones if it found the same. Any thread;
+    // throws std::bad_alloc or std::system_error.
+    addresses *adopt(const std::vector<endpoint> &found);
     // None of them could be reached: the next request resolves again. Any thread.
-    void forget(addresses* stale) noexcept;
+    void forget(addresses *stale) noexcept;
 
     void close_idle() noexcept;
 
@@ -77,13 +77,13 @@ public:
     const std::string host; // for TLS
 
 private:
-    sync::atomic<addresses*> current_{nullptr};
-    sync::mutex mutex_;                                // for known_
-    std::vector<std::unique_ptr<addresses>> known_;    // all there ever were: requests may be under way to them
+    sync::atomic<addresses *> current_{nullptr};
+    sync::mutex mutex_;                             // for known_
+    std::vector<std::unique_ptr<addresses>> known_; // all there ever were: requests may be under way to them
 };
 
-// A request, from the first name to the last byte: a session of the core in the frame of who awaits it. The derived
-// class has the messages.
+// A request, from the first name to the last byte: a session of the core in the frame of who awaits it. The
+// derived class has the messages.
 //
 //   | phase     | waits for             | becomes                                            |
 //   |-----------|-----------------------|----------------------------------------------------|
@@ -92,17 +92,20 @@ private:
 //   | queued    | a place in the pool   | in_flight; done                                    |
 //   | in_flight | handle()              | queued or in_flight at the next address; done      |
 //   | done      |                       |                                                    |
-class client_operation : private CommSession, private CommSlotWaiter, private query_client, private operation {
+class client_operation : private CommSession,
+                         private CommSlotWaiter,
+                         private query_client,
+                         private operation {
 public:
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
-    client_operation(client_operation&&) = delete;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
+    client_operation(client_operation &&) = delete;
 
 protected:
     explicit client_operation(std::shared_ptr<client_state> state) noexcept;
     ~client_operation() override = default;
     [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
-    [[nodiscard]] const error& why() const noexcept { return failure_; }
+    [[nodiscard]] const error &why() const noexcept { return failure_; }
 
 private:
     enum class phase : std::uint8_t { idle, resolving, queued, in_flight, done };
@@ -115,35 +118,35 @@ private:
     bool handle_in_place() override { return true; }
     bool retriable() override { return state_->settings.retriable; }
 
-    void granted(CommTarget* target) override;  // CommSlotWaiter
-    void resolved(query& q) noexcept override;  // query_client
+    void granted(CommTarget *target) override; // CommSlotWaiter
+    void resolved(query &q) noexcept override; // query_client
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "request"; }
+    const char *name() const noexcept override { return "request"; }
     parley::stage stage() const noexcept override;
     std::string resource() const override;
 
     // Each goes as far as it can; the last ends with finish().
     void resolve() noexcept;
-    void reach(client_state::addresses* all) noexcept;
+    void reach(client_state::addresses *all) noexcept;
     void acquire() noexcept;
     void submit() noexcept;
     void next_address(error failure) noexcept;
     void finish() noexcept;
     void fail(error failure) noexcept;
 
-    [[nodiscard]] client_target& target() const noexcept { return *all_->targets[address_]; }
+    [[nodiscard]] client_target &target() const noexcept { return *all_->targets[address_]; }
     [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept;
 
     std::shared_ptr<client_state> state_;
-    context* task_ = nullptr;
-    query* query_ = nullptr;
-    client_state::addresses* all_ = nullptr;
-    std::size_t address_ = 0;  // in *all_
-    std::size_t tried_ = 0;    // of them, in vain
+    context *task_ = nullptr;
+    query *query_ = nullptr;
+    client_state::addresses *all_ = nullptr;
+    std::size_t address_ = 0; // in *all_
+    std::size_t tried_ = 0;   // of them, in vain
     error failure_;
     phase phase_ = phase::idle;
-    bool starting_ = false;    // await_suspend() is on the stack
+    bool starting_ = false; // await_suspend() is on the stack
     bool cancelled_ = false;
     bool succeeded_ = false;
 };

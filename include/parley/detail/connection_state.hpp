@@ -1,5 +1,5 @@
-// What stands behind a connection<P>: the sessions of its turns, who waits for them, and how the connection ended.
-// Everything here happens on the connection's loop.
+// What stands behind a connection<P>: the sessions of its turns, who waits for them, and how the connection
+// ended. Everything here happens on the connection's loop.
 
 #pragma once
 
@@ -45,14 +45,14 @@ public:
     ~turn() override = default;
 
 protected:
-    explicit turn(connection_state& owner) noexcept : owner_(owner) {}
+    explicit turn(connection_state &owner) noexcept : owner_(owner) {}
     // message_in() of the derived class says that the core writes into its message.
     void message_bound() noexcept { bound_ = true; }
 
 private:
     friend class connection_state;
 
-    CommMessageOut* message_out() override { return answer_; }
+    CommMessageOut *message_out() override { return answer_; }
     int send_timeout() override;
     int receive_timeout() override;
     int keep_alive_timeout() override;
@@ -61,17 +61,17 @@ private:
     void handle_peer_closed() override;
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "send"; }
+    const char *name() const noexcept override { return "send"; }
     parley::stage stage() const noexcept override { return parley::stage::send; }
     std::string resource() const override;
 
-    const CommTarget* peer() const noexcept { return get_target(); }
+    const CommTarget *peer() const noexcept { return get_target(); }
 
-    connection_state& owner_;
-    turn* next_ = nullptr;             // the one that came after it
-    CommMessageOut* answer_ = nullptr; // while sending
-    context* sender_ = nullptr;        // suspended in send()
-    send_status* status_ = nullptr;    // of the send() under way
+    connection_state &owner_;
+    turn *next_ = nullptr;             // the one that came after it
+    CommMessageOut *answer_ = nullptr; // while sending
+    context *sender_ = nullptr;        // suspended in send()
+    send_status *status_ = nullptr;    // of the send() under way
     phase phase_ = phase::spare;
     bool bound_ = false;     // the core may write into the message
     bool cancelled_ = false; // the sender was told to stop
@@ -80,55 +80,55 @@ private:
 // Somebody in connection<P>::close().
 class close_wait : public waiter<close_wait>, private operation {
 public:
-    explicit close_wait(connection_state* state) noexcept; // nullptr: closed already
+    explicit close_wait(connection_state *state) noexcept; // nullptr: closed already
     bool await_ready() const noexcept;
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     void await_resume() const noexcept {}
-    close_wait(close_wait&&) = delete;
+    close_wait(close_wait &&) = delete;
 
 private:
     friend class connection_state;
     void cancel() noexcept override {} // closing is under way and takes no time
-    const char* name() const noexcept override { return "close"; }
+    const char *name() const noexcept override { return "close"; }
     parley::stage stage() const noexcept override { return parley::stage::shutdown; }
 
     hold<connection_state> state_;
-    context* task_ = nullptr;
+    context *task_ = nullptr;
 };
 
 // A CommPush in the frame of who awaits it. The derived class has the message.
 class push_wait : private operation {
 public:
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     result<void> await_resume();
-    push_wait(push_wait&&) = delete;
+    push_wait(push_wait &&) = delete;
 
 protected:
-    explicit push_wait(connection_state* state) noexcept;
+    explicit push_wait(connection_state *state) noexcept;
     ~push_wait();
 
 private:
     class pushed final : public CommPush {
     public:
-        pushed(push_wait& owner, CommSession* of) noexcept : CommPush(of), owner_(owner) {}
+        pushed(push_wait &owner, CommSession *of) noexcept : CommPush(of), owner_(owner) {}
 
     private:
-        CommMessageOut* message_out() override { return &owner_.message(); }
+        CommMessageOut *message_out() override { return &owner_.message(); }
         void handle(int state, int error) override { owner_.written(state, error); }
-        push_wait& owner_;
+        push_wait &owner_;
     };
 
-    virtual CommMessageOut& message() noexcept = 0;
+    virtual CommMessageOut &message() noexcept = 0;
     void written(int state, int error) noexcept;
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "push"; }
+    const char *name() const noexcept override { return "push"; }
     parley::stage stage() const noexcept override { return parley::stage::send; }
     std::string resource() const override;
 
     hold<connection_state> state_;
     std::optional<pushed> push_;
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     bool elsewhere_ = false;
     int state_of_push_ = CS_STATE_SUCCESS;
     int error_ = 0;
@@ -143,7 +143,7 @@ public:
             delete this;
     }
 
-    // --- for connection<P> ------------------------------------------------------------------------------------
+    // --- for connection<P> ---
 
     // The handle is gone, on whatever thread: closes and lets go of its reference.
     void abandon() noexcept;
@@ -159,32 +159,32 @@ public:
     // recv(): whether it has not to wait; waits; the oldest request, whose turn is then open, or nullptr.
     [[nodiscard]] bool is_receiving() const noexcept { return receiving_; }
     [[nodiscard]] bool recv_is_ready() const noexcept;
-    void wait_for_request(context& task) noexcept;
-    turn* take_request() noexcept;
+    void wait_for_request(context &task) noexcept;
+    turn *take_request() noexcept;
     [[nodiscard]] error recv_error(bool busy) const;
 
     // send(): false when it is decided, true when `status` and the task will be told.
-    bool begin_send(context& task, CommMessageOut& message, send_status& status) noexcept;
-    [[nodiscard]] bool can_send(send_status& status) const noexcept;
+    bool begin_send(context &task, CommMessageOut &message, send_status &status) noexcept;
+    [[nodiscard]] bool can_send(send_status &status) const noexcept;
     [[nodiscard]] error send_error(send_status status) const;
     // A turn that awaits its next request and into which the core does not write yet; or nullptr.
-    [[nodiscard]] turn* idle_turn() const noexcept;
+    [[nodiscard]] turn *idle_turn() const noexcept;
 
-    // --- for the door it came through -------------------------------------------------------------------------
+    // --- for the door it came through ---
 
     // As CommService::new_connection(): the core's object, which holds this state. On its loop.
-    CommConnection* make_link(int fd) noexcept;
-    static CommSession* new_session(CommConnection* link) noexcept;
-    [[nodiscard]] CommLoop& home() const noexcept { return home_; }
+    CommConnection *make_link(int fd) noexcept;
+    static CommSession *new_session(CommConnection *link) noexcept;
+    [[nodiscard]] CommLoop &home() const noexcept { return home_; }
 
-    connection_state* next_in_queue = nullptr; // of connections that nobody accepted yet
+    connection_state *next_in_queue = nullptr; // of connections that nobody accepted yet
 
 protected:
-    connection_state(door& from, CommLoop& home) noexcept;
+    connection_state(door &from, CommLoop &home) noexcept;
     virtual ~connection_state();
 
-    virtual turn* make_turn() = 0;
-    virtual void free_turn(turn* old) noexcept = 0;
+    virtual turn *make_turn() = 0;
+    virtual void free_turn(turn *old) noexcept = 0;
 
 private:
     friend class turn;
@@ -198,11 +198,11 @@ private:
     };
 
     // What the core tells of a turn.
-    CommSession* next_turn() noexcept;
-    void request_arrived(turn& t) noexcept;
-    void answered(turn& t) noexcept;
-    void turn_failed(turn& t, int state, int error) noexcept;
-    void peer_closed(turn& t) noexcept;
+    CommSession *next_turn() noexcept;
+    void request_arrived(turn &t) noexcept;
+    void answered(turn &t) noexcept;
+    void turn_failed(turn &t, int state, int error) noexcept;
+    void peer_closed(turn &t) noexcept;
     void unlinked() noexcept;
 
     void note_failure(error failure) noexcept;
@@ -210,35 +210,35 @@ private:
     void receiving_ended() noexcept;
     void destroy_spares() noexcept;
     void wake_receiver() noexcept;
-    void destroy(turn& t) noexcept;
-    void destroy_last(turn& t) noexcept;
-    void append(turn& t) noexcept;
-    void unlink(turn& t) noexcept;
-    [[nodiscard]] turn* find(turn::phase what) const noexcept;
-    [[nodiscard]] CommSession* session_to_push() const noexcept;
-    [[nodiscard]] Communicator& communicator() const noexcept { return *home_.communicator(); }
-    [[nodiscard]] std::chrono::nanoseconds since(const context& task) const noexcept;
+    void destroy(turn &t) noexcept;
+    void destroy_last(turn &t) noexcept;
+    void append(turn &t) noexcept;
+    void unlink(turn &t) noexcept;
+    [[nodiscard]] turn *find(turn::phase what) const noexcept;
+    [[nodiscard]] CommSession *session_to_push() const noexcept;
+    [[nodiscard]] Communicator &communicator() const noexcept { return *home_.communicator(); }
+    [[nodiscard]] std::chrono::nanoseconds since(const context &task) const noexcept;
 
     // As the operation that a task in recv() waits for.
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "recv"; }
+    const char *name() const noexcept override { return "recv"; }
     parley::stage stage() const noexcept override;
     std::string resource() const override { return peer().to_string(); }
 
-    door& door_; // as long as the core has the connection
-    CommLoop& home_;
-    context* receiver_ = nullptr; // suspended in recv()
-    turn* first_ = nullptr;       // all turns; those with requests in the order of arrival
+    door &door_; // as long as the core has the connection
+    CommLoop &home_;
+    context *receiver_ = nullptr; // suspended in recv()
+    turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
     std::unique_ptr<ending> ending_;
     std::unique_ptr<endpoint> local_; // where the listener's own address does not say it
     waiters<close_wait> closers_;
     sync::atomic<int> references_{1};  // atomic because another thread may drop the handle
     sync::atomic<bool> linked_{false}; // the core has the connection
-    bool receiving_ = false;   // a recv() is awaited, or has been woken and has not gone on yet
-    bool no_more_ = false;     // requests will not come any more
-    bool clean_end_ = false;   // ending_ is the end of the peer's stream: what is open can still be answered
-    bool closing_ = false;     // by us
-    bool greeted_ = false;     // some request came
+    bool receiving_ = false;           // a recv() is awaited, or has been woken and has not gone on yet
+    bool no_more_ = false;             // requests will not come any more
+    bool clean_end_ = false; // ending_ is the end of the peer's stream: what is open can still be answered
+    bool closing_ = false;   // by us
+    bool greeted_ = false;   // some request came
 };
 
 } // namespace detail

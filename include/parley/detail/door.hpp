@@ -1,5 +1,5 @@
-// The service behind acceptors and servers: opens a port where its endpoint says, resolving a name first, and is told
-// of every connection.
+// The service behind acceptors and servers: opens a port where its endpoint says, resolving a name first, and
+// is told of every connection.
 
 #pragma once
 
@@ -29,13 +29,13 @@ class door;
 // Somebody who waits until the door is open, or until it is closed.
 class door_wait : public waiter<door_wait>, protected operation {
 public:
-    door_wait(door_wait&&) = delete;
+    door_wait(door_wait &&) = delete;
 
 protected:
     // Where the door is another loop's, the wait is refused.
-    explicit door_wait(door* d) noexcept;
+    explicit door_wait(door *d) noexcept;
     ~door_wait() = default;
-    void begin_wait(waiters<door_wait>& queue, context& task) noexcept;
+    void begin_wait(waiters<door_wait> &queue, context &task) noexcept;
     void cancel() noexcept override; // unlinks
     std::string resource() const override;
 
@@ -43,32 +43,32 @@ protected:
 
 private:
     friend class door;
-    context* task_ = nullptr;
-    waiters<door_wait>* queue_ = nullptr;
+    context *task_ = nullptr;
+    waiters<door_wait> *queue_ = nullptr;
 };
 
 class listen_wait final : public door_wait {
 public:
-    explicit listen_wait(door* d) noexcept : door_wait(d) {}
+    explicit listen_wait(door *d) noexcept : door_wait(d) {}
     bool await_ready() const noexcept;
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     result<endpoint> await_resume() const;
 
 private:
-    const char* name() const noexcept override { return "listen"; }
+    const char *name() const noexcept override { return "listen"; }
     parley::stage stage() const noexcept override { return parley::stage::listen; }
 };
 
 class shut_wait final : public door_wait {
 public:
     // limit_ms: after which what is still busy is closed too; -1 is none.
-    shut_wait(door* d, int limit_ms) noexcept;
+    shut_wait(door *d, int limit_ms) noexcept;
     bool await_ready() const noexcept;
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     void await_resume() const noexcept {}
 
 private:
-    const char* name() const noexcept override { return "close"; }
+    const char *name() const noexcept override { return "close"; }
     parley::stage stage() const noexcept override { return parley::stage::shutdown; }
 };
 
@@ -96,37 +96,39 @@ public:
     [[nodiscard]] bool is_here() const noexcept { return !home_ || CommLoop::current() == core_loop_; }
 
     // Opens now if no name has to be resolved first; else begins to, if `may_resolve`. Idempotent. On a loop.
-    void open(parley::loop& here, bool may_resolve) noexcept;
+    void open(parley::loop &here, bool may_resolve) noexcept;
     void begin_close(int deadline_ms = -1) noexcept;
 
     [[nodiscard]] phase state() const noexcept { return phase_.load(sync::memory_order_acquire); }
-    [[nodiscard]] bool is_opening() const noexcept { return state() == phase::shut || state() == phase::resolving; }
+    [[nodiscard]] bool is_opening() const noexcept {
+        return state() == phase::shut || state() == phase::resolving;
+    }
     // Nobody has ever seen it open, and nobody waits for it any more: an unfinished look-up is given up.
     void lose_interest() noexcept;
     // The port that 0 became; or why there is none.
     [[nodiscard]] result<endpoint> local() const;
     // Why accept() ends; of use when it does.
     [[nodiscard]] error why(parley::stage at) const;
-    [[nodiscard]] const endpoint& where() const noexcept { return where_; }
-    [[nodiscard]] const service_settings& settings() const noexcept { return settings_; }
-    [[nodiscard]] parley::loop* home() const noexcept { return home_; }
+    [[nodiscard]] const endpoint &where() const noexcept { return where_; }
+    [[nodiscard]] const service_settings &settings() const noexcept { return settings_; }
+    [[nodiscard]] parley::loop *home() const noexcept { return home_; }
 
     waiters<door_wait> opening; // woken when it is open or failed
     waiters<door_wait> closing; // woken when it is closed
 
-    // --- for connections --------------------------------------------------------------------------------------
+    // --- for connections ---
 
     // A newborn connection whose first session awaits its request. On its loop.
-    virtual void arrived(connection_state& newcomer) noexcept = 0;
+    virtual void arrived(connection_state &newcomer) noexcept = 0;
     // What getsockname() says for each of them; nullptr when it has to be asked. On any loop.
-    [[nodiscard]] const endpoint* common_local() const noexcept { return asks_local_ ? nullptr : &address_; }
+    [[nodiscard]] const endpoint *common_local() const noexcept { return asks_local_ ? nullptr : &address_; }
 
 protected:
     door(endpoint where, service_settings settings);
     ~door() override = default;
 
-    virtual connection_state* make_state(CommLoop& home) = 0;
-    virtual int bind_to(Communicator& communicator, CommLoop& here) noexcept = 0;
+    virtual connection_state *make_state(CommLoop &home) = 0;
+    virtual int bind_to(Communicator &communicator, CommLoop &here) noexcept = 0;
     // It is open, failed, closing or closed. On the home loop.
     virtual void changed() noexcept {}
     // The handle is gone: whoever still waits is stopped.
@@ -138,23 +140,23 @@ private:
     friend class door_wait;
     friend class connection_state;
 
-    void settle(parley::loop& here) noexcept {
+    void settle(parley::loop &here) noexcept {
         home_ = &here;
         core_loop_ = &here.core();
     }
-    void open_at(const endpoint& address) noexcept;
+    void open_at(const endpoint &address) noexcept;
     void fail(error why) noexcept;
-    void resolved(query& q) noexcept override;
+    void resolved(query &q) noexcept override;
     void set_phase(phase next) noexcept;
-    static void wake(waiters<door_wait>& queue) noexcept;
+    static void wake(waiters<door_wait> &queue) noexcept;
     void listening_stopped() noexcept;
     void unbound() noexcept;
 
-    void post_home(node_to<door>& node) noexcept;
+    void post_home(node_to<door> &node) noexcept;
 
     // The core.
-    CommSession* new_session(long long seq, CommConnection* link) override;
-    CommConnection* new_connection(int fd) override;
+    CommSession *new_session(long long seq, CommConnection *link) override;
+    CommConnection *new_connection(int fd) override;
     void handle_stop(int error) override;
     void handle_unbound() override;
     bool session_at_connect() override { return true; }
@@ -164,15 +166,15 @@ private:
     endpoint address_;  // where_ resolved; not changed once it is bound
     endpoint bound_to_; // address_ with the port that 0 became; the home loop's
     service_settings settings_;
-    parley::loop* home_ = nullptr;   // from the first use on
-    CommLoop* core_loop_ = nullptr;  // the same; to be compared even when the runtime is gone
-    query* query_ = nullptr;
+    parley::loop *home_ = nullptr;  // from the first use on
+    CommLoop *core_loop_ = nullptr; // the same; to be compared even when the runtime is gone
+    query *query_ = nullptr;
     error failure_;
     node_to<door> abandon_node_;
     node_to<door> stop_node_;
     node_to<door> unbound_node_;
     int stop_error_ = 0;
-    sync::atomic<int> references_{1}; // atomic because another thread may drop the handle
+    sync::atomic<int> references_{1};        // atomic because another thread may drop the handle
     sync::atomic<phase> phase_{phase::shut}; // written on the home loop; read by who drops a handle elsewhere
     bool asks_local_ = true;
 };

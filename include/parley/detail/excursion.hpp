@@ -1,8 +1,8 @@
 // What lies behind resume_on(): the part of a chain that runs on another loop than the rest of it.
 //
-// The task that goes away, and everything it awaits there, forms a chain on the other loop with a context of its own.
-// For the chain at home that is one long operation, which ends when the task comes back or ends. So each loop touches
-// only its own context, and the two talk by posting.
+// The task that goes away, and everything it awaits there, forms a chain on the other loop with a context of
+// its own. For the chain at home that is one long operation, which ends when the task comes back or ends. So
+// each loop touches only its own context, and the two talk by posting.
 
 #pragma once
 
@@ -19,43 +19,46 @@ namespace detail {
 
 class excursion final : public operation {
 public:
-    // Sends `task`, suspended at `self` on its chain's loop, to the loop `there`. Throws std::bad_alloc. When it has
-    // returned the task may be running.
-    static void leave(record& task, std::coroutine_handle<> self, parley::loop& there);
+    // Sends `task`, suspended at `self` on its chain's loop, to the loop `there`. Throws std::bad_alloc. When
+    // it has returned the task may be running.
+    static void leave(record &task, std::coroutine_handle<> self, parley::loop &there);
 
-    // On the other loop: brings the task back; `self` goes on at home or, if that is given, on the loop `onward`.
-    static void come_back(record& task, std::coroutine_handle<> self, parley::loop* onward) noexcept;
+    // On the other loop: brings the task back; `self` goes on at home or, if that is given, on the loop
+    // `onward`.
+    static void come_back(record &task, std::coroutine_handle<> self, parley::loop *onward) noexcept;
 
     // On the other loop: the task has ended there. Its parent, or its owner, is told at home.
-    static void finish(record& task, std::coroutine_handle<> self) noexcept;
+    static void finish(record &task) noexcept;
 
     // Of a task that is away.
-    [[nodiscard]] static parley::loop& home_of(const record& task) noexcept { return of(task).home_.loop(); }
+    [[nodiscard]] static parley::loop &home_of(const record &task) noexcept { return of(task).home_.loop(); }
 
 private:
     struct context_there : context {
-        context_there(parley::loop& there, excursion& e) noexcept : context(there, e.home_), of(e) {}
-        excursion& of;
+        context_there(parley::loop &there, excursion &e) noexcept : context(there, e.home_), of(e) {}
+        excursion &of;
     };
     struct notice : CommNode {
-        explicit notice(excursion& e, void (*f)(CommNode*)) noexcept : of(e) { run = f; }
-        excursion& of;
+        explicit notice(excursion &e, void (*f)(CommNode *)) noexcept : of(e) { run = f; }
+        excursion &of;
     };
 
-    excursion(record& task, parley::loop& there) noexcept;
-    static excursion& of(const record& task) noexcept { return static_cast<context_there*>(task.context_)->of; }
+    excursion(record &task, parley::loop &there) noexcept;
+    static excursion &of(const record &task) noexcept {
+        return static_cast<context_there *>(task.context_)->of;
+    }
 
     void cancel() noexcept override;
-    const char* name() const noexcept override { return "another loop"; }
+    const char *name() const noexcept override { return "another loop"; }
 
-    static void cancel_there(CommNode* node) noexcept;
-    static void arrive(CommNode* node) noexcept;
+    static void cancel_there(CommNode *node) noexcept;
+    static void arrive(CommNode *node) noexcept;
     void release() noexcept;
 
-    context& home_;
-    record& task_;
+    context &home_;
+    record &task_;
     context_there there_;
-    parley::loop* onward_ = nullptr;
+    parley::loop *onward_ = nullptr;
     bool over_ = false; // on the other loop: nothing is left to be cancelled
     notice end_{*this, arrive};
     notice cancel_{*this, cancel_there};

@@ -18,11 +18,11 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-void begin_root(parley::loop& where, task<void>&& root); // root.hpp
+void begin_root(parley::loop &where, task<void> &&root); // root.hpp
 
-// A coroutine whose only deed is to bring a chain home, from whatever thread it is resumed on: the handle that a
-// foreign awaitable gets.
-std::coroutine_handle<> bring_home(context& chain);
+// A coroutine whose only deed is to bring a chain home, from whatever thread it is resumed on: the handle
+// that a foreign awaitable gets.
+std::coroutine_handle<> bring_home(context &chain);
 
 // A foreign awaitable as a leaf. It cannot be cancelled; the task waits for it.
 template <class A>
@@ -30,10 +30,10 @@ class foreign_operation final : private operation {
     using awaiter = decltype(awaiter_of(std::declval<A>()));
 
 public:
-    explicit foreign_operation(A&& awaitable) : awaiter_(awaiter_of(std::forward<A>(awaitable))) {}
+    explicit foreign_operation(A &&awaitable) : awaiter_(awaiter_of(std::forward<A>(awaitable))) {}
 
     bool await_ready() { return bool(awaiter_.await_ready()); }
-    bool await_suspend(std::coroutine_handle<>, context& chain) {
+    bool await_suspend(std::coroutine_handle<>, context &chain) {
         std::coroutine_handle<> home = bring_home(chain);
         chain.begin(*this);
         try {
@@ -62,7 +62,7 @@ public:
 
 private:
     void cancel() noexcept override {}
-    const char* name() const noexcept override { return "foreign awaitable"; }
+    const char *name() const noexcept override { return "foreign awaitable"; }
 
     awaiter awaiter_;
     std::exception_ptr failure_;
@@ -70,7 +70,7 @@ private:
 
 template <class A>
 struct foreign_holder {
-    explicit foreign_holder(A&& awaitable) : op(std::forward<A>(awaitable)) {}
+    explicit foreign_holder(A &&awaitable) : op(std::forward<A>(awaitable)) {}
     foreign_operation<A> op;
 };
 
@@ -78,27 +78,27 @@ struct foreign_holder {
 template <class A>
 class foreign_await : private foreign_holder<A>, public leaf_await<foreign_operation<A>> {
 public:
-    foreign_await(A&& awaitable, record& task)
+    foreign_await(A &&awaitable, record &task)
         : foreign_holder<A>(std::forward<A>(awaitable)), leaf_await<foreign_operation<A>>(this->op, task) {}
 };
 
 template <class A>
-    requires(!is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> && foreign_awaitable<A> &&
-             !is_standard_suspension<A>)
-foreign_await<A> promise_base::await_transform(A&& awaitable, std::source_location site) {
+    requires foreign_in_task<A>
+foreign_await<A> promise_base::await_transform(A &&awaitable, std::source_location site) {
     enter(site);
     return {std::forward<A>(awaitable), *this};
 }
 
-// `co_await task` in a foreign coroutine: the task becomes a root of the current loop, and the coroutine goes on there.
+// `co_await task` in a foreign coroutine: the task becomes a root of the current loop, and the coroutine goes
+// on there.
 template <class T>
 class foreign_task_await {
 public:
-    explicit foreign_task_await(task<T>&& t) : task_(std::move(t)) {
+    explicit foreign_task_await(task<T> &&t) : task_(std::move(t)) {
         if (!task_)
             throw_empty_task();
     }
-    foreign_task_await(foreign_task_await&&) = delete;
+    foreign_task_await(foreign_task_await &&) = delete;
 
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> awaiting) {
@@ -107,7 +107,7 @@ public:
     T await_resume() { return std::move(*how_).get(); }
 
 private:
-    static task<void> carry(task<T> work, std::optional<outcome<T>>& how, std::coroutine_handle<> awaiting) {
+    static task<void> carry(task<T> work, std::optional<outcome<T>> &how, std::coroutine_handle<> awaiting) {
         outcome<T> ended = co_await task_outcome<T>(std::move(work));
         how.emplace(std::move(ended));
         awaiting.resume();
@@ -121,8 +121,8 @@ private:
 template <class Op>
 class foreign_leaf_await {
 public:
-    explicit foreign_leaf_await(Op& op) noexcept : op_(op) {}
-    foreign_leaf_await(foreign_leaf_await&&) = delete;
+    explicit foreign_leaf_await(Op &op) noexcept : op_(op) {}
+    foreign_leaf_await(foreign_leaf_await &&) = delete;
 
     bool await_ready() { return bool(op_.await_ready()); }
     void await_suspend(std::coroutine_handle<> awaiting) {
@@ -138,25 +138,25 @@ public:
 private:
     class wait_only {
     public:
-        explicit wait_only(Op& op) noexcept : op_(op) {}
-        wait_only(wait_only&&) = delete;
+        explicit wait_only(Op &op) noexcept : op_(op) {}
+        wait_only(wait_only &&) = delete;
         static constexpr bool keeps_result = detail::keeps_result<Op>;
         bool await_ready() { return bool(op_.await_ready()); }
-        bool await_suspend(std::coroutine_handle<> h, context& chain) { return op_.await_suspend(h, chain); }
+        bool await_suspend(std::coroutine_handle<> h, context &chain) { return op_.await_suspend(h, chain); }
         void await_resume() const noexcept {}
 
     private:
-        Op& op_;
+        Op &op_;
     };
-    static task<void> drive(Op& op) { co_await wait_only(op); }
+    static task<void> drive(Op &op) { co_await wait_only(op); }
 
-    Op& op_;
+    Op &op_;
     std::optional<foreign_task_await<void>> driver_;
 };
 
 template <class Op>
     requires(leaf<std::remove_reference_t<Op>> && !foreign_awaiter<std::remove_reference_t<Op>>)
-foreign_leaf_await<std::remove_reference_t<Op>> operator co_await(Op&& op) {
+foreign_leaf_await<std::remove_reference_t<Op>> operator co_await(Op && op) {
     return foreign_leaf_await<std::remove_reference_t<Op>>(op);
 }
 

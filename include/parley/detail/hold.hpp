@@ -14,15 +14,15 @@ template <class T>
 class hold {
 public:
     hold() noexcept = default;
-    explicit hold(T& object) noexcept : object_(&object) { object.retain(); }
+    explicit hold(T &object) noexcept : object_(&object) { object.retain(); }
     // Takes over a reference that was counted already.
-    static hold adopt(T* object) noexcept {
+    static hold adopt(T *object) noexcept {
         hold taken;
         taken.object_ = object;
         return taken;
     }
-    hold(hold&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
-    hold& operator=(hold&& other) noexcept {
+    hold(hold &&other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+    hold &operator=(hold &&other) noexcept {
         if (this != &other) {
             reset();
             object_ = std::exchange(other.object_, nullptr);
@@ -32,17 +32,17 @@ public:
     ~hold() { reset(); }
 
     void reset() noexcept {
-        if (T* old = std::exchange(object_, nullptr))
+        if (T *old = std::exchange(object_, nullptr))
             old->release();
     }
-    [[nodiscard]] T* leak() noexcept { return std::exchange(object_, nullptr); }
-    [[nodiscard]] T* get() const noexcept { return object_; }
-    T& operator*() const noexcept { return *object_; }
-    T* operator->() const noexcept { return object_; }
+    [[nodiscard]] T *leak() noexcept { return std::exchange(object_, nullptr); }
+    [[nodiscard]] T *get() const noexcept { return object_; }
+    T &operator*() const noexcept { return *object_; }
+    T *operator->() const noexcept { return object_; }
     explicit operator bool() const noexcept { return object_ != nullptr; }
 
 private:
-    T* object_ = nullptr;
+    T *object_ = nullptr;
 };
 
 } // namespace detail

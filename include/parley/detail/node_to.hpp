@@ -10,7 +10,7 @@ namespace detail {
 
 template <class T>
 struct node_to : CommNode {
-    T* owner = nullptr;
+    T *owner = nullptr;
 };
 
 } // namespace detail

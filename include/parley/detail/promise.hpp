@@ -1,4 +1,5 @@
-// The promise of task<T>, and what a co_await inside a task turns into. context.hpp says how an awaitable is written.
+// The promise of task<T>, and what a co_await inside a task turns into. context.hpp says how an awaitable is
+// written.
 
 #pragma once
 
@@ -39,25 +40,25 @@ struct task_access;
 
 // An operation of parley's or of somebody who read context.hpp.
 template <class A>
-concept leaf = requires(A& a, std::coroutine_handle<> h, context& c) {
+concept leaf = requires(A &a, std::coroutine_handle<> h, context &c) {
     { a.await_ready() } -> std::convertible_to<bool>;
     { a.await_suspend(h, c) } -> std::convertible_to<bool>;
     a.await_resume();
 };
 
 template <class A>
-concept foreign_awaiter = requires(A& a, std::coroutine_handle<> h) {
+concept foreign_awaiter = requires(A &a, std::coroutine_handle<> h) {
     { a.await_ready() } -> std::convertible_to<bool>;
     a.await_suspend(h);
     a.await_resume();
 };
 template <class A>
-concept has_member_awaiter = requires(A&& a) { std::forward<A>(a).operator co_await(); };
+concept has_member_awaiter = requires(A &&a) { std::forward<A>(a).operator co_await(); };
 template <class A>
-concept has_free_awaiter = requires(A&& a) { operator co_await(std::forward<A>(a)); };
+concept has_free_awaiter = requires(A &&a) { operator co_await(std::forward<A>(a)); };
 
 template <class A>
-decltype(auto) awaiter_of(A&& awaitable) {
+decltype(auto) awaiter_of(A &&awaitable) {
     if constexpr (has_member_awaiter<A>)
         return std::forward<A>(awaitable).operator co_await();
     else if constexpr (has_free_awaiter<A>)
@@ -69,7 +70,7 @@ decltype(auto) awaiter_of(A&& awaitable) {
 template <class A>
 concept foreign_awaitable =
     (has_member_awaiter<A> || has_free_awaiter<A> || foreign_awaiter<A>) &&
-    requires(A&& a) { requires foreign_awaiter<decltype(detail::awaiter_of(std::forward<A>(a)))>; };
+    requires(A &&a) { requires foreign_awaiter<decltype(detail::awaiter_of(std::forward<A>(a)))>; };
 
 template <class T>
 inline constexpr bool is_task = false;
@@ -77,14 +78,19 @@ template <class T>
 inline constexpr bool is_task<task<T>> = true;
 
 template <class A>
-inline constexpr bool is_standard_suspension =
-    std::same_as<std::remove_cvref_t<A>, std::suspend_always> || std::same_as<std::remove_cvref_t<A>, std::suspend_never>;
+inline constexpr bool is_standard_suspension = std::same_as<std::remove_cvref_t<A>, std::suspend_always> ||
+                                               std::same_as<std::remove_cvref_t<A>, std::suspend_never>;
+
+// An awaitable of another library, neither task nor leaf.
+template <class A>
+concept foreign_in_task = !is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> &&
+                          foreign_awaitable<A> && !is_standard_suspension<A>;
 
 // What `co_await a` inside a task accepts, with A as in a forwarding reference.
 template <class A>
 concept awaitable_in_task =
     !is_standard_suspension<A> &&
-        (std::same_as<std::remove_reference_t<A>, resume_on> ||
+    (std::same_as<std::remove_reference_t<A>, resume_on> ||
      (is_task<std::remove_cvref_t<A>> && !std::is_lvalue_reference_v<A> && !std::is_const_v<A>) ||
      (!is_task<std::remove_cvref_t<A>> && (leaf<std::remove_reference_t<A>> || foreign_awaitable<A>)));
 
@@ -98,22 +104,23 @@ inline constexpr bool keeps_result<A> = A::keeps_result;
 template <class Op>
 class leaf_await {
 public:
-    leaf_await(Op& op, record& task) noexcept : op_(op), task_(task) {}
-    leaf_await(leaf_await&&) = delete;
+    leaf_await(Op &op, record &task) noexcept : op_(op), task_(task) {}
+    leaf_await(leaf_await &&) = delete;
 
     bool await_ready() {
         if (!op_.await_ready())
             return false;
-        context& chain = task_.chain();
+        context &chain = task_.chain();
         if (chain.spend_ready())
             return true;
         chain.yielding_ = true;
         return false;
     }
 
-    // After the operation has said true, it may have sent this task to another thread: nothing is touched then.
+    // After the operation has said true, it may have sent this task to another thread: nothing is touched
+    // then.
     bool await_suspend(std::coroutine_handle<> self) {
-        context& chain = task_.chain();
+        context &chain = task_.chain();
         if (chain.yielding_) {
             chain.yielding_ = false;
             task_.life_ = life::suspended;
@@ -135,7 +142,7 @@ public:
 
     decltype(auto) await_resume() {
         task_.life_ = life::running;
-        context& chain = task_.chain();
+        context &chain = task_.chain();
         if (chain.stopping_ || chain.stopped_) [[unlikely]] {
             const bool unwind = chain.stopped_ || !keeps_result<Op>;
             chain.stopped_ = false;
@@ -146,8 +153,8 @@ public:
     }
 
 private:
-    Op& op_;
-    record& task_;
+    Op &op_;
+    record &task_;
 };
 
 // What the promises of all tasks have in common.
@@ -157,7 +164,7 @@ public:
         bool await_ready() const noexcept { return false; }
         template <class P>
         transfer await_suspend(std::coroutine_handle<P> self) const noexcept {
-            return self.promise().finish(self);
+            return self.promise().finish();
         }
         void await_resume() const noexcept {}
     };
@@ -165,34 +172,35 @@ public:
     std::suspend_always initial_suspend() const noexcept { return {}; }
     at_end final_suspend() const noexcept { return {}; }
 
-    static void* operator new(std::size_t size) { return allocate_frame(size); }
-    static void operator delete(void* frame, std::size_t size) noexcept { free_frame(frame, size); }
+    static void *operator new(std::size_t size) { return allocate_frame(size); }
+    static void operator delete(void *frame, std::size_t size) noexcept { free_frame(frame, size); }
 
     template <class U>
-    task_await<U> await_transform(task<U>&& child, std::source_location site = std::source_location::current());
+    task_await<U> await_transform(task<U> &&child,
+                                  std::source_location site = std::source_location::current());
 
     template <class U>
-    outcome_await<U> await_transform(task_outcome<U>&& child,
+    outcome_await<U> await_transform(task_outcome<U> &&child,
                                      std::source_location site = std::source_location::current());
 
     template <class A>
         requires(!is_task<std::remove_cvref_t<A>> && leaf<std::remove_reference_t<A>>)
     leaf_await<std::remove_reference_t<A>>
-    await_transform(A&& op, std::source_location site = std::source_location::current()) {
+    await_transform(A &&op, std::source_location site = std::source_location::current()) {
         enter(site);
         return {op, *this};
     }
 
     template <class A>
-        requires(!is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> && foreign_awaitable<A> &&
-                 !is_standard_suspension<A>)
-    foreign_await<A> await_transform(A&& awaitable, std::source_location site = std::source_location::current());
+        requires foreign_in_task<A>
+    foreign_await<A> await_transform(A &&awaitable,
+                                     std::source_location site = std::source_location::current());
 
-    hop_await await_transform(resume_on&& hop, std::source_location site = std::source_location::current());
+    hop_await await_transform(resume_on &&hop, std::source_location site = std::source_location::current());
 
     template <class A>
         requires(!awaitable_in_task<A>)
-    std::suspend_never await_transform(A&&) {
+    std::suspend_never await_transform(A &&) {
         static_assert(!is_task<std::remove_cvref_t<A>>,
                       "parley: a task is awaited once, by rvalue: write co_await std::move(t), or "
                       "co_await f() without naming the task (docs/tasks.md)");
@@ -207,7 +215,7 @@ public:
     }
 
 protected:
-    void enter(const std::source_location& site) {
+    void enter(const std::source_location &site) {
         if (context_->stopping_) [[unlikely]]
             throw cancelled();
         site_ = site;
@@ -215,6 +223,13 @@ protected:
     // Whether the exception being handled is `cancelled`.
     static bool unwinding() noexcept;
 };
+
+// The promise lies at the same place in every frame, behind two pointers, because none is aligned to more than
+// 16 bytes.
+inline std::coroutine_handle<> record::frame() const noexcept {
+    auto &self = const_cast<promise_base &>(static_cast<const promise_base &>(*this));
+    return std::coroutine_handle<promise_base>::from_promise(self);
+}
 
 template <class T>
 class promise final : public promise_base {
@@ -235,7 +250,7 @@ public:
 
     template <class U = T>
         requires std::convertible_to<U, T>
-    void return_value(U&& value) noexcept(std::is_nothrow_constructible_v<T, U>) {
+    void return_value(U &&value) noexcept(std::is_nothrow_constructible_v<T, U>) {
         std::construct_at(std::addressof(value_), std::forward<U>(value));
         ending_ = ending::value;
     }
@@ -270,11 +285,11 @@ private:
 };
 
 template <class T>
-class promise<T&> final : public promise_base {
+class promise<T &> final : public promise_base {
 public:
-    task<T&> get_return_object() noexcept;
+    task<T &> get_return_object() noexcept;
 
-    void return_value(T& value) noexcept {
+    void return_value(T &value) noexcept {
         value_ = std::addressof(value);
         ending_ = ending::value;
     }
@@ -283,7 +298,7 @@ public:
         if (ending_ == ending::exception)
             exception_ = std::current_exception();
     }
-    T& take() {
+    T &take() {
         if (ending_ == ending::value) [[likely]]
             return *value_;
         if (ending_ == ending::exception)
@@ -293,7 +308,7 @@ public:
     [[nodiscard]] std::exception_ptr failure() const noexcept { return exception_; }
 
 private:
-    T* value_ = nullptr;
+    T *value_ = nullptr;
     std::exception_ptr exception_;
 };
 

@@ -1,5 +1,6 @@
-// The part of a task's promise that does not depend on its type: where the task stands in the tree of tasks, what it
-// does and how it ended. The runtime, scopes and whoever looks at a running program see tasks as records.
+// The part of a task's promise that does not depend on its type: where the task stands in the tree of tasks,
+// what it does and how it ended. The runtime, scopes and whoever looks at a running program see tasks as
+// records.
 
 #pragma once
 
@@ -25,7 +26,7 @@ using transfer = void;
 
 struct loop_access {
     // What await_suspend returns so that `next` goes on now, or so that the loop does.
-    static transfer hand_over([[maybe_unused]] parley::loop& home, std::coroutine_handle<> next) noexcept {
+    static transfer hand_over([[maybe_unused]] parley::loop &home, std::coroutine_handle<> next) noexcept {
 #if PARLEY_SYMMETRIC_TRANSFER
         return next;
 #else
@@ -37,9 +38,9 @@ struct loop_access {
         return std::noop_coroutine();
 #endif
     }
-    static void finished(parley::loop& home, record& first) noexcept { home.finished_ = &first; }
-    static root_list& roots(parley::loop& home) noexcept { return home.roots_; }
-    static void resume(parley::loop& home, std::coroutine_handle<> task) noexcept { home.resume(task); }
+    static void finished(parley::loop &home, record &first) noexcept { home.finished_ = &first; }
+    static root_list &roots(parley::loop &home) noexcept { return home.roots_; }
+    static void resume(parley::loop &home, std::coroutine_handle<> task) noexcept { home.resume(task); }
 };
 
 // The life of a task, kept for whoever looks at it and checked in debug builds:
@@ -57,54 +58,55 @@ enum class ending : std::uint8_t { none, value, exception, stopped };
 class record {
 public:
     // The chain this task is part of, from its start on. For the task itself, on the loop where it is.
-    [[nodiscard]] context& chain() const noexcept { return *context_; }
+    [[nodiscard]] context &chain() const noexcept { return *context_; }
     // Of the first of a chain: the chain, at home. What its owner uses, wherever the task may be.
-    [[nodiscard]] context& owned_chain() noexcept { return own_; }
+    [[nodiscard]] context &owned_chain() noexcept { return own_; }
     // Who awaits this task; nullptr for the first of a chain.
-    [[nodiscard]] record* parent() const noexcept { return is_first_ ? nullptr : place_.below.parent; }
+    [[nodiscard]] record *parent() const noexcept { return is_first_ ? nullptr : parent_; }
+    // The frame whose promise this is.
+    [[nodiscard]] std::coroutine_handle<> frame() const noexcept;
     // Where it is, or was last, in a co_await.
-    [[nodiscard]] const std::source_location& site() const noexcept { return site_; }
+    [[nodiscard]] const std::source_location &site() const noexcept { return site_; }
     [[nodiscard]] detail::life life() const noexcept { return life_; }
     [[nodiscard]] detail::ending ending() const noexcept { return ending_; }
 
-    // --- beginning: one of these, once ------------------------------------------------------------------------
+    // --- beginning: one of these, once ---
 
-    // Becomes part of the parent's chain; `continuation` is the parent's handle.
-    void begin_below(record& parent, std::coroutine_handle<> continuation) noexcept {
+    // Becomes part of the parent's chain; the parent goes on when it ends.
+    void begin_below(record &parent) noexcept {
         expect(detail::life::created, "started twice");
         context_ = parent.context_;
-        place_.below = {&parent, continuation};
+        parent_ = &parent;
         life_ = detail::life::running;
     }
-    // Becomes the first of a chain of its own. It runs when start() of its chain() is called; until then the chain
-    // may be cancelled, which it then learns at its first await. Any thread.
-    void begin_chain(std::coroutine_handle<> self, parley::loop& home, chain_owner& owner,
-                     const inherited* from) noexcept;
+    // Becomes the first of a chain of its own. It runs when start() of its chain() is called; until then the
+    // chain may be cancelled, which it then learns at its first await. Any thread.
+    void begin_chain(parley::loop &home, chain_owner &owner, const inherited *from) noexcept;
 
-    // --- the end ----------------------------------------------------------------------------------------------
+    // --- the end ---
 
-    // At the final suspension of `self`: who goes on.
-    transfer finish(std::coroutine_handle<> self) noexcept {
+    // At the final suspension: who goes on.
+    transfer finish() noexcept {
         expect(detail::life::running, "ended twice");
         life_ = detail::life::done;
         if (is_first_ || away_) [[unlikely]]
-            return finish_apart(self);
-        place_.below.parent->life_ = detail::life::running;
-        return loop_access::hand_over(context_->loop(), place_.below.continuation);
+            return finish_apart();
+        parent_->life_ = detail::life::running;
+        return loop_access::hand_over(context_->loop(), parent_->frame());
     }
 
     // Of the first of a chain that has ended, by its owner.
     void destroy() noexcept;
 
-    // A list of frames that are to be destroyed (destroy_unstarted).
-    void bury(record* next, std::coroutine_handle<> frame) noexcept { place_.below = {next, frame}; }
-    std::coroutine_handle<> exhume(record*& next) noexcept {
-        next = place_.below.parent;
-        return place_.below.continuation;
-    }
+    // Ends the program, naming the task: "parley: a task was <what>. ..."
+    [[noreturn]] void fail(const char *what) const noexcept;
 
-    record(const record&) = delete;
-    record& operator=(const record&) = delete;
+    // A list of frames that are to be destroyed (destroy_unstarted).
+    void bury(record *next) noexcept { next_ = next; }
+    [[nodiscard]] record *buried_next() const noexcept { return next_; }
+
+    record(const record &) = delete;
+    record &operator=(const record &) = delete;
 
 protected:
     record() noexcept {}
@@ -124,33 +126,25 @@ private:
     template <class T>
     friend class task_await;
 
-    struct below_parent {
-        record* parent;
-        std::coroutine_handle<> continuation;
-    };
-    struct first_of_chain {
-        chain_owner* owner;
-        record* previous; // in the owner's chain_list
-        record* next;
-    };
-
     // The first of a chain, or a task that ends on another loop than its parent's.
-    transfer finish_apart(std::coroutine_handle<> self) noexcept;
-    [[noreturn]] void fail(const char* what) const noexcept;
-    void expect([[maybe_unused]] detail::life state, [[maybe_unused]] const char* otherwise) const noexcept {
+    transfer finish_apart() noexcept;
+    void expect([[maybe_unused]] detail::life state, [[maybe_unused]] const char *otherwise) const noexcept {
 #ifndef NDEBUG
         if (life_ != state)
             fail(otherwise);
 #endif
     }
 
-    context* context_ = nullptr;
+    context *context_ = nullptr;
     std::source_location site_;
-    union place {
-        place() noexcept {}
-        below_parent below;
-        first_of_chain first;
-    } place_;
+    union {
+        record *parent_;
+        chain_owner *owner_; // of the first of a chain
+    };
+    // In the owner's chain_list. The neighbours write here, at home, while a task that is away may be read
+    // over there: so they share their place with nothing.
+    record *previous_;
+    record *next_;
     union { // alive in the first of a chain
         context own_;
     };
@@ -160,9 +154,9 @@ private:
     bool away_ = false; // resume_on: context_ is another loop's
 };
 
-// Destroys the frame of a task that was never started. Tasks that it owns as parameters are destroyed after it, one by
-// one, so that no depth of nesting grows the stack.
-void destroy_unstarted(record& task, std::coroutine_handle<> frame) noexcept;
+// Destroys the frame of a task that was never started. Tasks that it owns as parameters are destroyed after
+// it, one by one, so that no depth of nesting grows the stack.
+void destroy_unstarted(record &task) noexcept;
 
 } // namespace detail
 } // namespace parley::inline PARLEY_ABI

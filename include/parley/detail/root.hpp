@@ -16,7 +16,16 @@ namespace parley::inline PARLEY_ABI {
 namespace detail {
 
 // "parley: exception in <where>: <what>" on standard error.
-void report_exception(const char* where, const std::exception_ptr& exception) noexcept;
+void report_exception(const char *where, const std::exception_ptr &exception) noexcept;
+
+template <class F>
+concept makes_task = requires(F &f) { requires is_task<std::remove_cvref_t<decltype(f())>>; };
+
+// The function is a parameter of this coroutine, and so lives in its frame.
+template <makes_task F>
+std::invoke_result_t<F &> call_kept(F make) {
+    co_return co_await make();
+}
 
 template <class T, class F>
 task<void> report_to(task<T> work, F on_end) {
@@ -40,7 +49,7 @@ task<void> run_detached(task<void> work, F on_exception) {
 }
 
 // Begins `root` as the first task of a chain that the runtime of `where` owns. Any thread.
-void begin_root(parley::loop& where, task<void>&& root);
+void begin_root(parley::loop &where, task<void> &&root);
 
 // Throws std::system_error (EDEADLK) when called on a loop.
 void refuse_on_loop();
@@ -48,7 +57,7 @@ void refuse_on_loop();
 template <class T>
 class waiting_room {
 public:
-    void leave(outcome<T>&& how) {
+    void leave(outcome<T> &&how) {
         // Notified under the lock: the room may be gone as soon as the one who waits in it can go on.
         sync::lock_guard<sync::mutex> lock(mutex_);
         how_.emplace(std::move(how));

@@ -1,4 +1,5 @@
-// What stands behind a server<P>: a door that is open on every loop, and on each loop the handlers of its connections.
+// What stands behind a server<P>: a door that is open on every loop, and on each loop the handlers of its
+// connections.
 
 #pragma once
 
@@ -25,7 +26,7 @@ class server_state;
 
 // The handlers that run on one loop; used there alone.
 struct server_shard {
-    parley::loop* loop = nullptr;
+    parley::loop *loop = nullptr;
     chain_list handlers;
     bool cancelled = false;
     node_to<server_state> cancel_node; // posted once
@@ -34,19 +35,19 @@ struct server_shard {
 // A connection's handler: the owner of that chain.
 class served : private chain_owner {
 protected:
-    served(server_state& server, server_shard& shard, connection_state& state) noexcept
+    served(server_state &server, server_shard &shard, connection_state &state) noexcept
         : server_(server), shard_(shard), state_(state) {}
     ~served() = default;
 
     // Runs the handler. On the connection's loop.
-    void begin(task<void>&& handler) noexcept;
+    void begin(task<void> &&handler) noexcept;
 
 private:
-    void chain_done(record& first) noexcept override;
+    void chain_done(record &first) noexcept override;
 
-    server_state& server_;
-    server_shard& shard_;
-    connection_state& state_;
+    server_state &server_;
+    server_shard &shard_;
+    connection_state &state_;
 };
 
 // Somebody in serve() or close().
@@ -54,28 +55,28 @@ class serve_wait final : public waiter<serve_wait>, private operation {
 public:
     enum class kind : std::uint8_t { serve, close };
 
-    serve_wait(server_state* state, kind what, int limit_ms = -1) noexcept;
+    serve_wait(server_state *state, kind what, int limit_ms = -1) noexcept;
     bool await_ready() const noexcept;
-    bool await_suspend(std::coroutine_handle<>, context& task) noexcept;
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     result<void> await_resume() const;
-    serve_wait(serve_wait&&) = delete;
+    serve_wait(serve_wait &&) = delete;
 
 private:
     friend class server_state;
     void cancel() noexcept override;
-    const char* name() const noexcept override { return kind_ == kind::serve ? "serve" : "close"; }
+    const char *name() const noexcept override { return kind_ == kind::serve ? "serve" : "close"; }
     parley::stage stage() const noexcept override;
     std::string resource() const override;
 
     hold<server_state> state_;
-    context* task_ = nullptr;
+    context *task_ = nullptr;
     kind kind_;
     bool cancelled_ = false;
 };
 
 class server_state : public door {
 public:
-    using exception_sink = std::function<void(const endpoint& peer, std::exception_ptr)>;
+    using exception_sink = std::function<void(const endpoint &peer, std::exception_ptr)>;
 
     server_state(endpoint where, service_settings settings, exception_sink sink);
 
@@ -88,9 +89,9 @@ public:
 protected:
     ~server_state() override;
 
-    [[nodiscard]] server_shard& shard_here() noexcept;
+    [[nodiscard]] server_shard &shard_here() noexcept;
     // An exception left a handler, which is gone, or was thrown instead of a handler.
-    void report(const endpoint& peer, std::exception_ptr failure) const noexcept;
+    void report(const endpoint &peer, std::exception_ptr failure) const noexcept;
     void handler_begins() noexcept { running_.fetch_add(1, sync::memory_order_relaxed); }
     void handler_ended() noexcept;
 
@@ -98,12 +99,12 @@ private:
     friend class served;
     friend class serve_wait;
 
-    int bind_to(Communicator& communicator, CommLoop& here) noexcept override;
+    int bind_to(Communicator &communicator, CommLoop &here) noexcept override;
     void changed() noexcept override;
     void abandoned() noexcept override;
     bool is_awaited() const noexcept override { return !serving_.empty(); }
     void finished() noexcept;
-    void cancel_shard(server_shard& shard) noexcept;
+    void cancel_shard(server_shard &shard) noexcept;
 
     exception_sink sink_;
     std::unique_ptr<server_shard[]> shards_; // from bind_to() on
@@ -111,9 +112,9 @@ private:
     waiters<serve_wait> serving_;
     node_to<server_state> finished_node_;
     sync::atomic<std::size_t> running_{0}; // handlers, and 1 from bind_to() to the end of the core's service
-    bool ran_ = false;      // the core's service was bound
-    bool stopped_ = false;  // stop_handlers() was called
-    bool finished_ = false; // running_ is 0 again
+    bool ran_ = false;                     // the core's service was bound
+    bool stopped_ = false;                 // stop_handlers() was called
+    bool finished_ = false;                // running_ is 0 again
 };
 
 } // namespace detail

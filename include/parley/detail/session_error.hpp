@@ -17,7 +17,7 @@ namespace detail {
 [[nodiscard]] parley::stage stage_of(int cause, parley::stage otherwise) noexcept;
 
 // Inside the session's handle(state, error), which was not a success.
-[[nodiscard]] error session_error(const CommSession& session, int state, int error, parley::stage otherwise,
+[[nodiscard]] error session_error(const CommSession &session, int state, int error, parley::stage otherwise,
                                   std::string_view peer, std::chrono::nanoseconds elapsed);
 
 // From errno.

@@ -16,12 +16,12 @@ class shared_text {
 public:
     shared_text() noexcept = default;
     explicit shared_text(std::string_view text); // allocates unless empty
-    shared_text(const shared_text& other) noexcept : block_(other.block_) {
+    shared_text(const shared_text &other) noexcept : block_(other.block_) {
         if (block_)
             block_->references.fetch_add(1, std::memory_order_relaxed);
     }
-    shared_text(shared_text&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
-    shared_text& operator=(shared_text other) noexcept {
+    shared_text(shared_text &&other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+    shared_text &operator=(shared_text other) noexcept {
         std::swap(block_, other.block_);
         return *this;
     }
@@ -34,8 +34,8 @@ public:
         return block_ ? std::string_view(c_str(), block_->size) : std::string_view();
     }
     // Ends with a zero.
-    [[nodiscard]] const char* c_str() const noexcept {
-        return block_ ? reinterpret_cast<const char*>(block_ + 1) : "";
+    [[nodiscard]] const char *c_str() const noexcept {
+        return block_ ? reinterpret_cast<const char *>(block_ + 1) : "";
     }
 
 private:
@@ -46,7 +46,7 @@ private:
 
     void release() noexcept;
 
-    block* block_ = nullptr;
+    block *block_ = nullptr;
 };
 
 } // namespace detail

@@ -19,29 +19,30 @@ namespace detail {
 // For whoever runs tasks: takes the frame out of one.
 struct task_access {
     template <class T>
-    [[nodiscard]] static std::coroutine_handle<promise<T>> release(task<T>& t) noexcept {
+    [[nodiscard]] static std::coroutine_handle<promise<T>> release(task<T> &t) noexcept {
         return std::exchange(t.frame_, {});
     }
 };
 
 [[noreturn]] void throw_empty_task();
 
-// The await of one task by another. It owns the child's frame, which therefore ends with the expression that awaits.
+// The await of one task by another. It owns the child's frame, which therefore ends with the expression that
+// awaits.
 template <class T>
 class task_await {
 public:
     explicit task_await(std::coroutine_handle<promise<T>> child) noexcept : child_(child) {}
-    task_await(task_await&&) = delete;
+    task_await(task_await &&) = delete;
     ~task_await() { child_.destroy(); }
 
     bool await_ready() const noexcept { return false; }
 
     template <class P>
     transfer await_suspend(std::coroutine_handle<P> self) noexcept {
-        record& parent = self.promise();
-        child_.promise().begin_below(parent, self);
+        record &parent = self.promise();
+        child_.promise().begin_below(parent);
         parent.life_ = life::suspended;
-        context& chain = parent.chain();
+        context &chain = parent.chain();
         if (chain.spend_ready()) [[likely]]
             return loop_access::hand_over(chain.loop(), child_);
         chain.repost(child_);
@@ -55,7 +56,7 @@ protected:
 };
 
 template <class U>
-task_await<U> promise_base::await_transform(task<U>&& child, std::source_location site) {
+task_await<U> promise_base::await_transform(task<U> &&child, std::source_location site) {
     enter(site);
     if (!child) [[unlikely]]
         throw_empty_task();
@@ -67,19 +68,19 @@ task<T> promise<T>::get_return_object() noexcept {
     return task<T>(std::coroutine_handle<promise>::from_promise(*this));
 }
 template <class T>
-task<T&> promise<T&>::get_return_object() noexcept {
-    return task<T&>(std::coroutine_handle<promise>::from_promise(*this));
+task<T &> promise<T &>::get_return_object() noexcept {
+    return task<T &>(std::coroutine_handle<promise>::from_promise(*this));
 }
 inline task<void> promise<void>::get_return_object() noexcept {
     return task<void>(std::coroutine_handle<promise>::from_promise(*this));
 }
 
-// `co_await task_outcome(std::move(t))` gives an outcome<T> and does not throw. If the awaiting task is told to stop
-// before, t does not begin.
+// `co_await task_outcome(std::move(t))` gives an outcome<T> and does not throw. If the awaiting task is told
+// to stop before, t does not begin.
 template <class T>
 class [[nodiscard]] task_outcome {
 public:
-    explicit task_outcome(task<T>&& t) noexcept : task_(std::move(t)) {}
+    explicit task_outcome(task<T> &&t) noexcept : task_(std::move(t)) {}
 
 private:
     friend class promise_base;
@@ -96,7 +97,7 @@ public:
 
     outcome<T> await_resume() {
         outcome<T> result;
-        promise<T>& child = this->child_.promise();
+        promise<T> &child = this->child_.promise();
         if (child.ending() == ending::value) {
             if constexpr (std::is_void_v<T>)
                 result.value_.emplace();
@@ -115,7 +116,7 @@ private:
 };
 
 template <class U>
-outcome_await<U> promise_base::await_transform(task_outcome<U>&& child, std::source_location site) {
+outcome_await<U> promise_base::await_transform(task_outcome<U> &&child, std::source_location site) {
     site_ = site;
     if (!child.task_) [[unlikely]]
         throw_empty_task();

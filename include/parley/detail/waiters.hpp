@@ -10,8 +10,8 @@ namespace detail {
 // Derived from by what waits: `class accept_base : public waiter<accept_base>`.
 template <class T>
 struct waiter {
-    T* previous_waiter = nullptr;
-    T* next_waiter = nullptr;
+    T *previous_waiter = nullptr;
+    T *next_waiter = nullptr;
     bool waits = false;
 };
 
@@ -21,29 +21,29 @@ class waiters {
 public:
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
 
-    void push_back(T& one) noexcept {
+    void push_back(T &one) noexcept {
         one.previous_waiter = last_;
         one.next_waiter = nullptr;
         (last_ ? last_->next_waiter : first_) = &one;
         last_ = &one;
         one.waits = true;
     }
-    void remove(T& one) noexcept {
+    void remove(T &one) noexcept {
         (one.previous_waiter ? one.previous_waiter->next_waiter : first_) = one.next_waiter;
         (one.next_waiter ? one.next_waiter->previous_waiter : last_) = one.previous_waiter;
         one.waits = false;
     }
     // nullptr when empty.
-    T* pop_front() noexcept {
-        T* one = first_;
+    T *pop_front() noexcept {
+        T *one = first_;
         if (one)
             remove(*one);
         return one;
     }
 
 private:
-    T* first_ = nullptr;
-    T* last_ = nullptr;
+    T *first_ = nullptr;
+    T *last_ = nullptr;
 };
 
 } // namespace detail

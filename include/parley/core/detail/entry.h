@@ -32,6 +32,6 @@
 #endif
 
 /* The `type` whose `member` is at `ptr`. A const is dropped, as users of such a macro expect. */
-#define PARLEY_ENTRY(ptr, type, member) ((type *)((char *)(ptr)-PARLEY_OFFSETOF(type, member)))
+#define PARLEY_ENTRY(ptr, type, member) ((type *)((char *)(ptr) - PARLEY_OFFSETOF(type, member)))
 
 #endif
