@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "loop.h"
+#include "machine.h"
 #include "owner.h"
 
 using parley::sync::lock_guard;
@@ -246,7 +247,7 @@ int CommSchedTarget::init(const struct sockaddr *peer, socklen_t size, int conne
     }
     if (CommTarget::init(peer, size, connect_ms, response_ms) < 0)
         return -1;
-    max_sockets = max_connections;
+    max_sockets = static_cast<uint32_t>(std::min<size_t>(max_connections, UINT32_MAX));
     max_load.store(std::min(max_connections, load_locked - 1), std::memory_order_relaxed);
     cur_load.store(0, std::memory_order_relaxed);
     return 0;
@@ -533,8 +534,10 @@ int CommScheduler::request(CommSession *session, CommSchedObject *object, int wa
                            CommTarget **target) {
     int saved = errno;
     CommTarget *acquired = object->acquire(wait_timeout);
-    if (acquired == nullptr)
+    if (acquired == nullptr) {
+        CommMachine::set_cause(session, CC_WAIT);
         return -1;
+    }
     *target = acquired; // the session may be gone when request() returns
     if (comm.request(session, acquired) < 0) {
         int error = errno;

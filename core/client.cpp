@@ -530,8 +530,9 @@ void CommTarget::set_deadlines(const CommDeadlines &limits) {
 }
 
 int CommTarget::has_idle_conn() const {
-    if (entry != nullptr) {
-        const ServiceEntry *part = part_of(entry);
+    if (is_peer) {
+        const auto *peer = static_cast<const ServicePeer *>(this);
+        const ServiceEntry *part = PARLEY_OWNER(const_cast<ServicePeer *>(peer), ServiceEntry, peer);
         return part->open.load(std::memory_order_acquire) &&
                (part->max_turns > 1 ||
                 part->first_turn.state.load(std::memory_order_acquire) == TURN_AWAITING);

@@ -123,7 +123,10 @@ struct CommConnEntry : parley::core::Source {
     CommTarget *target = nullptr;   // client: while in flight; service: its own peer
     CommService *service = nullptr; // service only
     parley::core::Loop *loop = nullptr;
-    CommPool *pool = nullptr; // client only
+    union {
+        CommPool *pool = nullptr; // client
+        struct ServiceLoop *home; // service: what its service has on this loop
+    };
 
     int turn_count = 0; // service: requests that await their replies
 
@@ -170,7 +173,6 @@ struct ServiceEntry : CommConnEntry {
     ServicePeer peer;
     CommTurn first_turn;
     CommTurn *spare_turns = nullptr;
-    struct ServiceLoop *home = nullptr;
     char address[28];       // as much as IPv6 needs; a longer one is allocated
     uint16_t max_turns = 1; // how many requests may await their replies
     bool at_connect = false;

@@ -54,7 +54,7 @@ ServiceEntry *CommMachine::new_service_entry(Loop *loop, const struct sockaddr *
     std::copy_n(reinterpret_cast<const char *>(addr), size, static_cast<char *>(place));
     entry->peer.addr = static_cast<struct sockaddr *>(place);
     entry->peer.addrlen = size;
-    entry->peer.entry = entry;
+    entry->peer.is_peer = true;
     entry->target = &entry->peer;
     return entry;
 }
@@ -139,7 +139,8 @@ void CommMachine::drive(Entry *entry) {
                 schedule(entry); // the others first
             again = entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR ||
                     (entry->outbox != nullptr && entry->writable) || (budget_left && entry->broken);
-        } else if (entry->broken) {
+        } else if (entry->broken || (entry->tls != nullptr && entry->hangup && entry->readable &&
+                                     entry->turn_count > 0 && tls_said_goodbye(entry))) {
             // Nothing can be read any more and nothing written: whoever awaits a reply is told.
             fail(entry, CS_STATE_ERROR, ECONNRESET, CC_EOF);
         }
@@ -214,7 +215,7 @@ void CommMachine::close(Entry *entry) {
     entry->sockfd = -1;
     loop->world->close(fd);
     loop->connection_count.fetch_sub(1, std::memory_order_relaxed);
-    if (entry->pool != nullptr)
+    if (!entry->serves && entry->pool != nullptr)
         entry->pool->sockets.fetch_sub(1, std::memory_order_relaxed);
     drop_leftover(entry);
     drop_output(entry, loop->stopping() ? CS_STATE_STOPPED : CS_STATE_ERROR,
@@ -229,7 +230,7 @@ void CommMachine::discard(Entry *entry) {
         entry->sockfd = -1;
     }
     entry->loop->connection_count.fetch_sub(1, std::memory_order_relaxed);
-    if (entry->pool != nullptr)
+    if (!entry->serves && entry->pool != nullptr)
         entry->pool->sockets.fetch_sub(1, std::memory_order_relaxed);
     unpin(entry);
 }
@@ -240,7 +241,7 @@ void CommMachine::unpin(Entry *entry) {
     Loop *loop = entry->loop;
     parley::sys::world *world = loop->world;
     delete entry->conn;
-    if (entry->pool != nullptr)
+    if (!entry->serves && entry->pool != nullptr)
         release_pool(entry->pool);
     CommService *service = entry->service;
     if (entry->serves) {

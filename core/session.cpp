@@ -4,6 +4,14 @@
 
 #include "machine.h"
 
+int CommSession::get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const {
+    if (entry == nullptr || entry->sockfd < 0) {
+        errno = ENOTCONN;
+        return -1;
+    }
+    return entry->loop->world->getsockname(entry->sockfd, addr, addrlen);
+}
+
 CommConnection *CommSession::get_connection() const {
     return entry != nullptr ? entry->conn : nullptr;
 }

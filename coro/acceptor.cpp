@@ -21,8 +21,11 @@ void acceptor_state::arrived(connection_state &newcomer) noexcept {
         one->task_->complete();
         return;
     }
-    newcomer.next_in_queue = nullptr;
-    (last_ ? last_->next_in_queue : first_) = &newcomer;
+    newcomer.set_next_in_queue(nullptr);
+    if (last_)
+        last_->set_next_in_queue(&newcomer);
+    else
+        first_ = &newcomer;
     last_ = &newcomer;
     if (++queued_ >= settings().queue && !paused_) {
         paused_ = true;
@@ -34,7 +37,7 @@ connection_state *acceptor_state::pop() noexcept {
     connection_state *oldest = first_;
     if (!oldest)
         return nullptr;
-    first_ = std::exchange(oldest->next_in_queue, nullptr);
+    first_ = oldest->next_in_queue();
     if (!first_)
         last_ = nullptr;
     if (--queued_ <= settings().queue / 2 && paused_ && state() == phase::open) {

@@ -1,28 +1,35 @@
 #include <parley/connection.hpp>
 
+#include <utility>
+
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// Elsewhere not even the count of references may be touched.
-recv_base::recv_base(connection_state *state) noexcept {
-    if (state && state->is_here())
-        state_ = hold(*state);
-    else
-        elsewhere_ = state != nullptr;
-}
-
 bool recv_base::await_ready() noexcept {
-    refused_ = !state_ || state_->is_receiving();
+    if (!state_)
+        return true;
+    if (!state_->is_here()) {
+        elsewhere_ = true;
+        state_ = nullptr; // not even its count of references may be touched
+        return true;
+    }
+    refused_ = state_->is_receiving();
     return refused_ || state_->recv_is_ready();
 }
 
 bool recv_base::await_suspend(std::coroutine_handle<>, context &task) noexcept {
+    keep();
     state_->wait_for_request(task);
     return true;
 }
 
+void recv_base::keep() noexcept {
+    if (state_ && !std::exchange(held_, true))
+        state_->retain();
+}
+
 turn *recv_base::take() noexcept {
-    return refused_ ? nullptr : state_->take_request();
+    return refused_ || !state_ ? nullptr : state_->take_request();
 }
 
 error recv_base::why() const {
@@ -31,19 +38,24 @@ error recv_base::why() const {
     return state_->recv_error(refused_);
 }
 
-send_base::send_base(connection_state *state) noexcept {
-    if (state && state->is_here())
-        state_ = hold(*state);
-    else
-        status_ = state ? send_status::elsewhere : send_status::closed;
-}
-
 bool send_base::await_ready() noexcept {
-    return !state_ || !state_->can_send(status_);
+    if (state_ && state_->is_here())
+        return !state_->can_send(status_);
+    status_ = state_ ? send_status::elsewhere : send_status::closed;
+    state_ = nullptr; // elsewhere not even its count of references may be touched
+    return true;
 }
 
 bool send_base::begin(context &task, CommMessageOut &message) noexcept {
-    return state_->begin_send(task, message, status_);
+    if (!state_->begin_send(task, message, status_))
+        return false;
+    keep();
+    return true;
+}
+
+void send_base::keep() noexcept {
+    if (state_ && !std::exchange(held_, true))
+        state_->retain();
 }
 
 result<void> send_base::end() const {

@@ -15,18 +15,6 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// The core's hold on a connection's state, from accept to the last session that saw it.
-class connection_state::link final : public CommConnection {
-public:
-    explicit link(connection_state &state) noexcept : state_(state) {}
-    ~link() override { state_->unlinked(); }
-
-    connection_state &state() const noexcept { return *state_; }
-
-private:
-    hold<connection_state> state_;
-};
-
 // --- A turn, as the core sees it ---
 
 int turn::send_timeout() {
@@ -74,22 +62,9 @@ connection_state::~connection_state() {
     assert(!first_ && is_closed());
 }
 
-CommConnection *connection_state::make_link(int fd) noexcept {
-    try {
-        if (!door_.common_local()) {
-            struct sockaddr_storage address;
-            socklen_t length = sizeof address;
-            auto *generic = reinterpret_cast<struct sockaddr *>(&address);
-            if (sys::getsockname(fd, generic, &length) == 0)
-                local_ = std::make_unique<endpoint>(generic, length);
-        }
-        auto *made = new link(*this);
-        linked_.store(true, sync::memory_order_relaxed);
-        return made;
-    } catch (const std::bad_alloc &) {
-        errno = ENOMEM;
-        return nullptr;
-    }
+CommConnection *connection_state::make_link() noexcept {
+    linked_.store(true, sync::memory_order_relaxed);
+    return ::new (static_cast<void *>(link_)) link(*this);
 }
 
 void connection_state::abandon() noexcept {
@@ -108,8 +83,9 @@ void connection_state::abandon() noexcept {
 }
 
 void connection_state::begin_close() noexcept {
-    if (std::exchange(closing_, true))
+    if (closing_)
         return;
+    closing_ = true;
     const hold keep(*this);
     wake_receiver();
     // A request that was never answered closes the connection with its session.
@@ -158,8 +134,10 @@ CommSession *connection_state::next_turn() noexcept {
     }
     append(*t);
     t->phase_ = turn::phase::receiving;
-    if (!std::exchange(greeted_, true))
+    if (!greeted_) {
+        greeted_ = true;
         door_.arrived(*this);
+    }
     if (!closing_)
         return t;
     destroy(*t); // nobody wants it
@@ -191,7 +169,7 @@ void connection_state::answered(turn &t) noexcept {
 void connection_state::turn_failed(turn &t, int state, int error_number) noexcept {
     const hold keep(*this);
     const bool was_sending = t.phase_ == turn::phase::sending;
-    const bool is_first = !ending_ || clean_end_;
+    const bool is_first = !ended_ || clean_end_;
     const context *waiting = was_sending ? t.sender_ : receiver_;
     note_failure(session_error(t, state, error_number, was_sending ? stage::send : stage::receive, resource(),
                                waiting ? since(*waiting) : std::chrono::nanoseconds()));
@@ -224,10 +202,11 @@ error connection_state::farewell() const {
 // The first failure is the cause of the others; only the end of the peer's stream may be followed by a real
 // one.
 void connection_state::note_failure(error failure) noexcept {
-    if (!ending_)
-        ending_ = std::make_unique<ending>(ending{std::move(failure), peer()});
-    else if (std::exchange(clean_end_, false))
-        ending_->failure = std::move(failure);
+    if (ended_ && !clean_end_)
+        return;
+    ending_ = std::move(failure);
+    ended_ = true;
+    clean_end_ = false;
 }
 
 // No request will come any more, so spare turns keep the connection pinned for nothing.
@@ -270,17 +249,10 @@ void connection_state::unlink(turn &t) noexcept {
 }
 
 void connection_state::destroy(turn &t) noexcept {
-    if (!ending_ && t.peer() && !t.next_ && first_ == &t)
+    if (!ended_ && t.peer() && !t.next_ && first_ == &t)
         note_failure(farewell()); // the last one that knows the peer
     unlink(t);
     free_turn(&t);
-}
-
-turn *connection_state::find(turn::phase what) const noexcept {
-    turn *t = first_;
-    while (t && t->phase_ != what)
-        t = t->next_;
-    return t;
 }
 
 turn *connection_state::idle_turn() const noexcept {
@@ -289,10 +261,6 @@ turn *connection_state::idle_turn() const noexcept {
 }
 
 // recv() ----------------------------------------------------------------------------------------------------
-
-bool connection_state::recv_is_ready() const noexcept {
-    return closing_ || no_more_ || find(turn::phase::ready);
-}
 
 void connection_state::wait_for_request(context &task) noexcept {
     receiving_ = true;
@@ -318,8 +286,8 @@ turn *connection_state::take_request() noexcept {
 error connection_state::recv_error(bool busy) const {
     if (closing_)
         return error(errc::closed, stage::receive, resource());
-    if (ending_ && !busy)
-        return ending_->failure;
+    if (ended_ && !busy)
+        return ending_;
     return error(make_error_code(std::errc::device_or_resource_busy), stage::receive, resource(), {},
                  "another task is in recv() of this connection");
 }
@@ -341,7 +309,7 @@ bool connection_state::can_send(send_status &status) const noexcept {
     if (closing_)
         status = send_status::closed;
     else if (!find(turn::phase::open))
-        status = ending_ && !clean_end_ ? send_status::failed : send_status::no_turn;
+        status = ended_ && !clean_end_ ? send_status::failed : send_status::no_turn;
     else
         return true;
     return false;
@@ -376,8 +344,8 @@ error connection_state::send_error(send_status status) const {
     case send_status::no_turn:
         return error(errc::no_turn, stage::send, resource());
     case send_status::failed:
-        if (ending_ && !clean_end_)
-            return ending_->failure;
+        if (ended_ && !clean_end_)
+            return ending_;
         break;
     default:
         break;
@@ -388,8 +356,8 @@ error connection_state::send_error(send_status status) const {
 // --- Who is there ---
 
 endpoint connection_state::peer() const {
-    if (ending_)
-        return ending_->peer;
+    if (ended_)
+        return endpoint::parse(ending_.peer()).value_or(endpoint());
     for (const turn *t = first_; t; t = t->next_) {
         if (const CommTarget *target = t->peer()) {
             const struct sockaddr *address = nullptr;
@@ -402,10 +370,12 @@ endpoint connection_state::peer() const {
 }
 
 endpoint connection_state::local() const {
-    if (local_)
-        return *local_;
-    const endpoint *common = is_closed() ? nullptr : door_.common_local();
-    return common ? *common : endpoint();
+    struct sockaddr_storage storage;
+    auto *address = reinterpret_cast<struct sockaddr *>(&storage);
+    socklen_t length = sizeof storage;
+    if (!first_ || first_->get_local_addr(address, &length) < 0)
+        return {};
+    return endpoint(address, length);
 }
 
 std::chrono::nanoseconds connection_state::since(const context &task) const noexcept {
@@ -493,8 +463,8 @@ result<void> push_wait::await_resume() {
         return unexpected(errc::closed, stage::send, state_->resource());
     if (error_ == EAGAIN) // too much is queued; the connection is well
         return unexpected(errno_error(EAGAIN, stage::send, state_->resource()));
-    if (state_->ending_ && !state_->clean_end_)
-        return unexpected(state_->ending_->failure);
+    if (state_->ended_ && !state_->clean_end_)
+        return unexpected(state_->ending_);
     const int why = error_ == 0 || error_ == ENOENT ? ECONNRESET : error_;
     const auto elapsed = push_ ? state_->since(*task_) : std::chrono::nanoseconds();
     return unexpected(errno_error(why, stage::send, state_->resource(), elapsed));

@@ -77,9 +77,6 @@ void door::open_at(const endpoint &address) noexcept {
     if (settings_.own_deadlines)
         set_deadlines(settings_.deadlines);
 
-    address_ = address;
-    asks_local_ =
-        !address.is_unix() && (address.port() == 0 || address.host() == "0.0.0.0" || address.host() == "::");
     retain(); // the core's, until unbound()
     if (bind_to(home_->communicator(), home_->core()) < 0) {
         fail(errno_error(errno, stage::listen, where_.to_string()));
@@ -87,8 +84,6 @@ void door::open_at(const endpoint &address) noexcept {
         release();
         return;
     }
-    socklen_t size = sizeof storage;
-    bound_to_ = get_local_addr(generic, &size) == 0 ? endpoint(generic, size) : address;
     set_phase(phase::open);
 }
 
@@ -113,8 +108,13 @@ void door::wake(waiters<door_wait> &queue) noexcept {
 }
 
 result<endpoint> door::local() const {
-    if (state() == phase::open || state() == phase::closing)
-        return bound_to_;
+    if (state() == phase::open || state() == phase::closing) {
+        struct sockaddr_storage storage;
+        socklen_t size = sizeof storage;
+        auto *generic = reinterpret_cast<struct sockaddr *>(&storage);
+        if (get_local_addr(generic, &size) == 0)
+            return endpoint(generic, size);
+    }
     return unexpected(why(stage::listen));
 }
 
@@ -199,10 +199,10 @@ void door::unbound() noexcept {
 
 // --- Connections ---
 
-CommConnection *door::new_connection(int fd) {
+CommConnection *door::new_connection(int) {
     try {
         connection_state *state = make_state(*CommLoop::current());
-        CommConnection *link = state->make_link(fd);
+        CommConnection *link = state->make_link();
         state->release(); // the link holds it
         return link;
     } catch (const std::bad_alloc &) {

@@ -1,10 +1,14 @@
 #include <parley/error.hpp>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <limits>
 #include <new>
 #include <ostream>
+#include <utility>
 
 #include <netdb.h>
 #include <openssl/err.h>
@@ -153,11 +157,101 @@ const char *to_string(stage where) noexcept {
     return index < stage_names.size() ? stage_names[index] : "";
 }
 
-error::error(const error &) noexcept = default;
-error::error(error &&) noexcept = default;
-error &error::operator=(const error &) noexcept = default;
-error &error::operator=(error &&) noexcept = default;
-error::~error() = default;
+// The two texts follow, the peer first.
+struct error::facts {
+    std::atomic<std::size_t> references;
+    std::error_code code;
+    std::chrono::nanoseconds elapsed;
+    std::uint32_t peer_size;
+    std::uint32_t detail_size;
+    parley::stage stage;
+
+    [[nodiscard]] const char *text() const noexcept { return reinterpret_cast<const char *>(this + 1); }
+
+    [[nodiscard]] static facts *make(std::error_code code, parley::stage where, std::string_view peer,
+                                     std::chrono::nanoseconds elapsed, std::string_view detail) noexcept {
+        constexpr std::size_t longest = std::numeric_limits<std::uint32_t>::max();
+        peer = peer.substr(0, longest);
+        detail = detail.substr(0, longest);
+        void *memory = ::operator new(sizeof(facts) + peer.size() + detail.size(), std::nothrow);
+        if (!memory)
+            return nullptr;
+        auto *made = ::new (memory) facts{{1},
+                                          code,
+                                          elapsed,
+                                          static_cast<std::uint32_t>(peer.size()),
+                                          static_cast<std::uint32_t>(detail.size()),
+                                          where};
+        char *text = static_cast<char *>(memory) + sizeof(facts);
+        std::copy(detail.begin(), detail.end(), std::copy(peer.begin(), peer.end(), text));
+        return made;
+    }
+
+    // For when there is no memory. Never freed: the count starts with one that nobody gives back.
+    [[nodiscard]] static facts *no_memory(parley::stage where) noexcept {
+        static std::array<facts, stage_names.size()> known = [] {
+            return []<std::size_t... I>(std::index_sequence<I...>) {
+                return std::array<facts, stage_names.size()>{
+                    facts{{1}, system_error_code(ENOMEM), {}, 0, 0, static_cast<parley::stage>(I)}...};
+            }(std::make_index_sequence<stage_names.size()>());
+        }();
+        facts &one = known[static_cast<std::size_t>(where) % known.size()];
+        one.references.fetch_add(1, std::memory_order_relaxed);
+        return &one;
+    }
+};
+
+error::error(std::error_code code, parley::stage where, std::string_view peer,
+             std::chrono::nanoseconds elapsed, std::string_view detail) noexcept
+    : facts_(facts::make(code, where, peer, elapsed, detail)) {
+    if (!facts_)
+        facts_ = facts::no_memory(where);
+}
+
+void error::retain() const noexcept {
+    facts_->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+void error::release() noexcept {
+    if (facts_->references.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    facts_->~facts();
+    ::operator delete(facts_);
+}
+
+error error::present(error e) noexcept {
+    return e.facts_ ? e : error(std::error_code());
+}
+
+std::error_code error::code() const noexcept {
+    return facts_ ? facts_->code : std::error_code();
+}
+stage error::stage() const noexcept {
+    return facts_ ? facts_->stage : parley::stage::none;
+}
+std::chrono::nanoseconds error::elapsed() const noexcept {
+    return facts_ ? facts_->elapsed : std::chrono::nanoseconds();
+}
+std::string_view error::peer() const noexcept {
+    return facts_ ? std::string_view(facts_->text(), facts_->peer_size) : std::string_view();
+}
+std::string_view error::detail() const noexcept {
+    return facts_ ? std::string_view(facts_->text() + facts_->peer_size, facts_->detail_size)
+                  : std::string_view();
+}
+
+error &error::set_stage(parley::stage where) noexcept {
+    return *this = error(code(), where, peer(), elapsed(), detail());
+}
+error &error::set_peer(std::string_view peer) noexcept {
+    return *this = error(code(), stage(), peer, elapsed(), detail());
+}
+error &error::set_elapsed(std::chrono::nanoseconds elapsed) noexcept {
+    return *this = error(code(), stage(), peer(), elapsed, detail());
+}
+error &error::set_detail(std::string_view text) noexcept {
+    return *this = error(code(), stage(), peer(), elapsed(), text);
+}
 
 std::string to_string(const error &e) {
     std::string text = e.message();
@@ -190,33 +284,17 @@ std::ostream &operator<<(std::ostream &out, stage where) {
 }
 
 exception::exception(parley::error e)
-    : std::system_error(e.code()), error_(std::move(e)), text_(to_string(error_)) {}
+    : std::system_error(e.code()), error_(std::move(e)),
+      text_(std::make_shared<const std::string>(to_string(error_))) {}
 
 const char *exception::what() const noexcept {
-    return text_.c_str();
+    return text_->c_str();
 }
 
 namespace detail {
 
 void throw_error(const error &e) {
     throw exception(e);
-}
-
-shared_text::shared_text(std::string_view text) {
-    if (text.empty())
-        return;
-    void *memory = ::operator new(sizeof(block) + text.size() + 1);
-    block_ = ::new (memory) block{{1}, text.size()};
-    char *characters = static_cast<char *>(memory) + sizeof(block);
-    std::memcpy(characters, text.data(), text.size());
-    characters[text.size()] = '\0';
-}
-
-void shared_text::release() noexcept {
-    if (block_->references.fetch_sub(1, std::memory_order_acq_rel) != 1)
-        return;
-    block_->~block();
-    ::operator delete(block_);
 }
 
 } // namespace detail

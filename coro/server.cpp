@@ -16,23 +16,23 @@ namespace detail {
 
 void served::begin(task<void> &&handler) noexcept {
     record &first = task_access::release(handler).promise();
-    state_.retain();
-    server_.handler_begins();
+    state().retain();
+    server().handler_begins();
     first.begin_chain(*shard_.loop, *this, nullptr);
     shard_.handlers.push_back(first);
     if (shard_.cancelled)
-        first.chain().cancel();
-    first.chain().pass();
+        first.owned_chain().cancel();
+    first.owned_chain().pass();
 }
 
 void served::chain_done(record &first) noexcept {
-    server_state &server = server_;
+    server_state &server = this->server();
     const std::exception_ptr failure = static_cast<promise<void> &>(first).failure();
     shard_.handlers.remove(first);
     first.destroy(); // and with it, mostly, the connection's handle
     if (failure)
-        server.report(state_.peer(), failure);
-    state_.release(); // *this may end
+        server.report(state().peer(), failure);
+    state().release(); // *this may end
     server.handler_ended();
 }
 
@@ -126,7 +126,7 @@ void server_state::cancel_shard(server_shard &shard) noexcept {
     if (std::exchange(shard.cancelled, true))
         return;
     for (record *handler = shard.handlers.first(); handler; handler = chain_list::next(*handler))
-        handler->chain().cancel();
+        handler->owned_chain().cancel();
 }
 
 bool server_state::is_finished() const noexcept {

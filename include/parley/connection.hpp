@@ -13,7 +13,6 @@
 
 #include <coroutine>
 #include <memory>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -138,21 +137,31 @@ template <class P>
 class connection_state_of : public connection_state {
 public:
     connection_state_of(door &from, CommLoop &home) noexcept : connection_state(from, home) {}
+    ~connection_state_of() override {} // no turn is left
 
 private:
     turn *make_turn() override {
-        if (!first_)
-            return &first_.emplace(*this);
+        if (!first_used_) {
+            std::construct_at(&first_, *this);
+            first_used_ = true;
+            return &first_;
+        }
         return new turn_of<P>(*this);
     }
     void free_turn(turn *old) noexcept override {
-        if (first_ && old == &*first_)
-            first_.reset();
-        else
+        if (old == &first_) {
+            std::destroy_at(&first_);
+            first_used_ = false;
+        } else {
             delete static_cast<turn_of<P> *>(old);
+        }
     }
 
-    std::optional<turn_of<P>> first_;
+    // Not an optional: in front of it the flag takes no place of its own.
+    bool first_used_ = false;
+    union {
+        turn_of<P> first_;
+    };
 };
 
 struct connection_access {
@@ -176,16 +185,21 @@ public:
 
     bool await_ready() noexcept;
     bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
+    void keep() noexcept;
     recv_base(recv_base &&) = delete;
 
 protected:
-    explicit recv_base(connection_state *state) noexcept;
-    ~recv_base() = default;
+    explicit recv_base(connection_state *state) noexcept : state_(state) {}
+    ~recv_base() {
+        if (held_)
+            state_->release();
+    }
     turn *take() noexcept;
     [[nodiscard]] error why() const;
 
 private:
-    hold<connection_state> state_;
+    connection_state *state_;
+    bool held_ = false; // while the task is suspended the handle may go
     bool refused_ = false;
     bool elsewhere_ = false; // on another loop than the connection's
 };
@@ -217,7 +231,8 @@ public:
         if (!t)
             return unexpected(why());
         auto &message = static_cast<turn_of<P> *>(t)->request;
-        std::swap(message, into_);
+        using std::swap;
+        swap(message, into_);
         reset_message(message);
         return {};
     }
@@ -229,17 +244,22 @@ private:
 class send_base {
 public:
     bool await_ready() noexcept;
+    void keep() noexcept;
     send_base(send_base &&) = delete;
 
 protected:
-    explicit send_base(connection_state *state) noexcept;
-    ~send_base() = default;
+    explicit send_base(connection_state *state) noexcept : state_(state) {}
+    ~send_base() {
+        if (held_)
+            state_->release();
+    }
     bool begin(context &task, CommMessageOut &message) noexcept;
     result<void> end() const;
-    [[nodiscard]] connection_state *state() const noexcept { return state_.get(); }
+    [[nodiscard]] connection_state *state() const noexcept { return state_; }
 
 private:
-    hold<connection_state> state_;
+    connection_state *state_;
+    bool held_ = false; // while the task is suspended the handle may go
     send_status status_ = send_status::pending;
 };
 

@@ -6,15 +6,19 @@
 #include <chrono>
 #include <cstdint>
 #include <iosfwd>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
+#include <utility>
 
 #include <parley/config.hpp>
-#include <parley/detail/shared_text.hpp>
 
 namespace parley::inline PARLEY_ABI {
+
+template <class T>
+class result;
 
 // The step of the work in which an error arose, or whose time limit ran out.
 enum class stage : std::uint8_t {
@@ -79,73 +83,76 @@ namespace parley::inline PARLEY_ABI {
     return {error_number, std::system_category()};
 }
 
-// A value, cheap to copy and to move: texts are shared and immutable. Making one allocates when it has a
-// text.
+// A value of one pointer, cheap to copy; moving is copying. What it points to is shared and never changed. Making one
+// allocates; without memory it becomes one that says so (ENOMEM), and nothing is thrown.
 class error {
 public:
     // No error at all: code() is zero. Of use as a place to assign to.
     error() noexcept = default;
 
-    // In error.cpp: they are rarely run, and would otherwise stand in every function that passes a result on.
-    error(const error &) noexcept;
-    error(error &&) noexcept;
-    error &operator=(const error &) noexcept;
-    error &operator=(error &&) noexcept;
-    ~error();
-
     // `peer` is an endpoint as text ("127.0.0.1:7000"), `elapsed` the time the operation took until it
     // failed.
     error(std::error_code code, parley::stage where = parley::stage::none, std::string_view peer = {},
-          std::chrono::nanoseconds elapsed = {}, std::string_view detail = {})
-        : code_(code), elapsed_(elapsed), peer_(peer), detail_(detail), stage_(where) {}
+          std::chrono::nanoseconds elapsed = {}, std::string_view detail = {}) noexcept;
     error(errc code, parley::stage where = parley::stage::none, std::string_view peer = {},
-          std::chrono::nanoseconds elapsed = {}, std::string_view detail = {})
+          std::chrono::nanoseconds elapsed = {}, std::string_view detail = {}) noexcept
         : error(make_error_code(code), where, peer, elapsed, detail) {}
 
-    [[nodiscard]] std::error_code code() const noexcept { return code_; }
-    [[nodiscard]] parley::stage stage() const noexcept { return stage_; }
-    [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept { return elapsed_; }
-    // Empty when unknown. Valid as long as this error or a copy of it lives.
-    [[nodiscard]] std::string_view peer() const noexcept { return peer_.view(); }
+    error(const error &other) noexcept : facts_(other.facts_) {
+        if (facts_)
+            retain();
+    }
+    error &operator=(const error &other) noexcept {
+        error copy(other);
+        std::swap(facts_, copy.facts_);
+        return *this;
+    }
+    ~error() {
+        if (facts_)
+            release();
+    }
+
+    [[nodiscard]] std::error_code code() const noexcept;
+    [[nodiscard]] parley::stage stage() const noexcept;
+    [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept;
+    // Empty when unknown. Valid as long as this error or a copy of it lives and is not changed.
+    [[nodiscard]] std::string_view peer() const noexcept;
     // A reason beyond the code's message, such as what a parser objected to; mostly empty.
-    [[nodiscard]] std::string_view detail() const noexcept { return detail_.view(); }
+    [[nodiscard]] std::string_view detail() const noexcept;
 
     // Each gives back *this, for use in one expression.
-    error &set_stage(parley::stage where) noexcept {
-        stage_ = where;
-        return *this;
-    }
-    error &set_peer(std::string_view peer) {
-        peer_ = detail::shared_text(peer);
-        return *this;
-    }
-    error &set_elapsed(std::chrono::nanoseconds elapsed) noexcept {
-        elapsed_ = elapsed;
-        return *this;
-    }
-    error &set_detail(std::string_view text) {
-        detail_ = detail::shared_text(text);
-        return *this;
-    }
+    error &set_stage(parley::stage where) noexcept;
+    error &set_peer(std::string_view peer) noexcept;
+    error &set_elapsed(std::chrono::nanoseconds elapsed) noexcept;
+    error &set_detail(std::string_view text) noexcept;
 
     // The code's message alone: "timed out".
-    [[nodiscard]] std::string message() const { return code_.message(); }
+    [[nodiscard]] std::string message() const { return code().message(); }
 
     // By code; stage, peer, time and detail are not compared.
-    friend bool operator==(const error &a, const error &b) noexcept { return a.code_ == b.code_; }
-    friend bool operator==(const error &a, const std::error_code &b) noexcept { return a.code_ == b; }
-    friend bool operator==(const error &a, const std::error_condition &b) noexcept { return a.code_ == b; }
-    friend bool operator==(const error &a, errc b) noexcept { return a.code_ == make_error_code(b); }
+    friend bool operator==(const error &a, const error &b) noexcept { return a.code() == b.code(); }
+    friend bool operator==(const error &a, const std::error_code &b) noexcept { return a.code() == b; }
+    friend bool operator==(const error &a, const std::error_condition &b) noexcept { return a.code() == b; }
+    friend bool operator==(const error &a, errc b) noexcept { return a.code() == make_error_code(b); }
     friend bool operator==(const error &a, std::errc b) noexcept {
-        return a.code_ == std::make_error_condition(b);
+        return a.code() == std::make_error_condition(b);
     }
 
 private:
-    std::error_code code_;
-    std::chrono::nanoseconds elapsed_{};
-    detail::shared_text peer_;
-    detail::shared_text detail_;
-    parley::stage stage_ = parley::stage::none;
+    template <class T>
+    friend class result;
+
+    struct facts;
+
+    // For result<void>, which takes a default-constructed error for none: one that says "no error" and is there.
+    static error present(error e) noexcept;
+    [[nodiscard]] bool is_present() const noexcept { return facts_ != nullptr; }
+
+    explicit error(facts *counted) noexcept : facts_(counted) {}
+    void retain() const noexcept;
+    void release() noexcept;
+
+    facts *facts_ = nullptr;
 };
 
 // "timed out: receive, 127.0.0.1:7000, after 1.000 s". Parts that are unknown are left out; a detail follows
@@ -165,7 +172,7 @@ public:
 
 private:
     parley::error error_;
-    detail::shared_text text_;
+    std::shared_ptr<const std::string> text_; // shared: exceptions are copied without throwing
 };
 
 } // namespace parley::inline PARLEY_ABI

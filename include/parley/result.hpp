@@ -308,73 +308,42 @@ public:
     template <class U>
     using rebind = result<U>;
 
-    result() noexcept : none_() {}
-    result(const unexpected &e) noexcept : error_(e.error()), has_value_(false) {}
-    result(unexpected &&e) noexcept : error_(std::move(e).error()), has_value_(false) {}
-    explicit result(std::in_place_t) noexcept : none_() {}
+    result() noexcept = default;
+    result(const unexpected &e) noexcept : error_(parley::error::present(e.error())) {}
+    explicit result(std::in_place_t) noexcept {}
     template <class... Args>
         requires std::constructible_from<parley::error, Args...>
-    explicit result(unexpect_t, Args &&...args) : error_(std::forward<Args>(args)...), has_value_(false) {}
+    explicit result(unexpect_t, Args &&...args) noexcept
+        : error_(parley::error::present(parley::error(std::forward<Args>(args)...))) {}
 
-    result(const result &other) noexcept : none_() {
-        if (!other.has_value_)
-            set_error(other.error_);
-    }
-    result(result &&other) noexcept : none_() {
-        if (!other.has_value_)
-            set_error(std::move(other.error_));
-    }
-    result &operator=(const result &other) noexcept {
-        if (this != &other) {
-            emplace();
-            if (!other.has_value_)
-                set_error(other.error_);
-        }
-        return *this;
-    }
-    result &operator=(result &&other) noexcept {
-        if (this != &other) {
-            emplace();
-            if (!other.has_value_)
-                set_error(std::move(other.error_));
-        }
-        return *this;
-    }
-    ~result() { emplace(); }
-
-    [[nodiscard]] bool has_value() const noexcept { return has_value_; }
-    explicit operator bool() const noexcept { return has_value_; }
+    [[nodiscard]] bool has_value() const noexcept { return !error_.is_present(); }
+    explicit operator bool() const noexcept { return has_value(); }
 
     // Throws parley::exception when there is an error.
     void value() const {
-        if (!has_value_)
+        if (!has_value())
             detail::throw_error(error_);
     }
-    void operator*() const noexcept { assert(has_value_); }
-    [[nodiscard]] parley::error &error() & noexcept { return assert(!has_value_), error_; }
-    [[nodiscard]] const parley::error &error() const & noexcept { return assert(!has_value_), error_; }
-    [[nodiscard]] parley::error &&error() && noexcept { return assert(!has_value_), std::move(error_); }
+    void operator*() const noexcept { assert(has_value()); }
+    [[nodiscard]] parley::error &error() & noexcept { return assert(!has_value()), error_; }
+    [[nodiscard]] const parley::error &error() const & noexcept { return assert(!has_value()), error_; }
+    [[nodiscard]] parley::error &&error() && noexcept { return assert(!has_value()), std::move(error_); }
 
-    void emplace() noexcept {
-        if (has_value_)
-            return;
-        std::destroy_at(std::addressof(error_));
-        has_value_ = true;
-    }
+    void emplace() noexcept { error_ = parley::error(); }
 
     // As in result<T>; the function takes no argument.
     template <class F>
     auto and_then(F &&f) const {
         using next = std::remove_cvref_t<std::invoke_result_t<F>>;
         static_assert(detail::is_result<next>, "and_then: the function returns a result");
-        if (has_value_)
+        if (has_value())
             return next(std::invoke(std::forward<F>(f)));
         return next(unexpect, error_);
     }
     template <class F>
     auto transform(F &&f) const {
         using made = std::remove_cv_t<std::invoke_result_t<F>>;
-        if (!has_value_)
+        if (!has_value())
             return result<made>(unexpect, error_);
         if constexpr (std::is_void_v<made>) {
             std::invoke(std::forward<F>(f));
@@ -385,32 +354,22 @@ public:
     }
     template <class F>
     result or_else(F &&f) const {
-        return has_value_ ? *this : result(std::invoke(std::forward<F>(f), error_));
+        return has_value() ? *this : result(std::invoke(std::forward<F>(f), error_));
     }
     template <class F>
     result transform_error(F &&f) const {
-        return has_value_ ? *this : result(unexpect, std::invoke(std::forward<F>(f), error_));
+        return has_value() ? *this : result(unexpect, std::invoke(std::forward<F>(f), error_));
     }
 
     friend bool operator==(const result &a, const result &b) noexcept {
-        return a.has_value_ == b.has_value_ && (a.has_value_ || a.error_ == b.error_);
+        return a.has_value() == b.has_value() && (a.has_value() || a.error_ == b.error_);
     }
     friend bool operator==(const result &a, const unexpected &b) noexcept {
-        return !a.has_value_ && a.error_ == b.error();
+        return !a.has_value() && a.error_ == b.error();
     }
 
 private:
-    template <class E>
-    void set_error(E &&e) noexcept {
-        std::construct_at(std::addressof(error_), std::forward<E>(e));
-        has_value_ = false;
-    }
-
-    union {
-        char none_;
-        parley::error error_;
-    };
-    bool has_value_ = true;
+    parley::error error_; // none in it: success
 };
 
 } // namespace parley::inline PARLEY_ABI

@@ -145,8 +145,11 @@ template <class P>
 class served_state_of final : public served, public connection_state_of<P> {
 public:
     served_state_of(server_state &server, server_shard &shard, CommLoop &here) noexcept
-        : served(server, shard, *this), connection_state_of<P>(server, here) {}
+        : served(shard), connection_state_of<P>(server, here) {}
     using served::begin;
+
+private:
+    connection_state &state() noexcept override { return *this; }
 };
 
 template <class P, class H>

@@ -316,6 +316,35 @@ TEST_CASE("an accepted socket does not wait for more to send: TCP_NODELAY") {
     REQUIRE(service.finish());
 }
 
+TEST_CASE("a session tells the address that its peer connected to, from its first byte on") {
+    Running comm(1);
+    Lines service;
+    Address everywhere = loopback();
+    reinterpret_cast<struct sockaddr_in *>(&everywhere.storage)->sin_addr.s_addr = htonl(INADDR_ANY);
+    Address seen, never;
+    int before = 0;
+    service.on_session = [&](long long) {
+        auto *session = new Served(service);
+        before = session->local(never) == -1 ? errno : 0;
+        return session;
+    };
+    service.on_request = [&](Served &session) {
+        CHECK(session.local(seen) == 0);
+        comm.reply(&session);
+    };
+    REQUIRE(service.start(comm, everywhere) == 0);
+    Address second = loopback(service.address().port());
+    reinterpret_cast<struct sockaddr_in *>(&second.storage)->sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    Socket client = Socket::connected(second);
+    REQUIRE(client.send("x\n"));
+    REQUIRE(!client.receive(2).empty());
+    CHECK(before == ENOTCONN);
+    CHECK(seen.size == second.size);
+    CHECK(seen.port() == second.port());
+    CHECK(memcmp(&seen.storage, &second.storage, 8) == 0); // family, port, address
+    REQUIRE(service.finish());
+}
+
 TEST_CASE("IPv6 works, and its port too is shared by all loops") {
     Running comm(3);
     Lines service;

@@ -328,6 +328,10 @@ public:
         memcpy(&copy.storage, addr, copy.size);
         return copy;
     }
+    int local(Address &here) const {
+        here.size = sizeof here.storage;
+        return get_local_addr(here.get(), &here.size);
+    }
 
 private:
     CommMessageOut *message_out() override { return &out; }

@@ -12,6 +12,7 @@
 #include <openssl/x509_vfy.h>
 
 #include <parley/error.hpp>
+#include <parley/result.hpp>
 
 using namespace std::chrono_literals;
 using parley::errc;
@@ -112,7 +113,26 @@ TEST_CASE("copies of an error share its texts and keep them alive") {
     CHECK(printed(moved) == "closed: receive, other, after 3.000 s");
     CHECK(error() == std::error_code());
     static_assert(std::is_nothrow_move_constructible_v<error>);
-    static_assert(sizeof(error) <= 56);
+    static_assert(sizeof(error) == sizeof(void *));
+    static_assert(sizeof(parley::result<>) == sizeof(void *));
+}
+
+TEST_CASE("changing an error leaves its copies as they were") {
+    const error first(errc::closed, stage::send, "peer", 1ms, "detail");
+    error second = first;
+    second.set_stage(stage::tls).set_peer("").set_elapsed({}).set_detail("another");
+    CHECK(printed(first) == "closed: send, peer, after 0.001 s (detail)");
+    CHECK(printed(second) == "closed: tls (another)");
+    second.set_detail(second.detail().substr(2)); // a part of what it replaces
+    CHECK(second.detail() == "other");
+    CHECK(printed(error().set_stage(stage::idle)).ends_with(": idle"));
+}
+
+TEST_CASE("a failure without a code is a failure") {
+    const parley::result<> failed = parley::unexpected(error());
+    CHECK(!failed);
+    CHECK(failed.error() == std::error_code());
+    CHECK_THROWS_AS(failed.value(), parley::exception);
 }
 
 TEST_CASE("every stage has a name") {

@@ -119,9 +119,9 @@ private:
     int ssl_connect_timeout = -1;
     SSL_CTX *ssl_ctx = nullptr;
     parley::sync::atomic<struct CommPool *> pool{nullptr}; // client side: the idle lists
-    CommConnEntry *entry = nullptr;                        // service side: the one connection
     CommDeadlines *deadlines = nullptr;                    // own ones, if set
-    size_t max_sockets = 0; // 0: unbounded; else at this many an idle one of another loop moves here
+    uint32_t max_sockets = 0; // 0: unbounded; else at this many an idle one of another loop moves here
+    bool is_peer = false;     // part of a service's connection
 
     friend class CommMachine;
     friend class CommSchedTarget;
@@ -241,6 +241,9 @@ private:
 protected:
     CommTarget *get_target() const { return target; }
     CommConnection *get_connection() const;
+    // Additive. The address at our end of its connection. -1/ENOTCONN before there is one and after it was closed. On
+    // the session's loop.
+    int get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const;
     CommMessageOut *get_message_out() const { return out; }
     CommMessageIn *get_message_in() const { return in; }
     long long get_seq() const { return seq; } // turns of this connection, from 0

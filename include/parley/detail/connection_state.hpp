@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -158,7 +159,9 @@ public:
 
     // recv(): whether it has not to wait; waits; the oldest request, whose turn is then open, or nullptr.
     [[nodiscard]] bool is_receiving() const noexcept { return receiving_; }
-    [[nodiscard]] bool recv_is_ready() const noexcept;
+    [[nodiscard]] bool recv_is_ready() const noexcept {
+        return closing_ || no_more_ || find(turn::phase::ready);
+    }
     void wait_for_request(context &task) noexcept;
     turn *take_request() noexcept;
     [[nodiscard]] error recv_error(bool busy) const;
@@ -173,11 +176,15 @@ public:
     // --- for the door it came through ---
 
     // As CommService::new_connection(): the core's object, which holds this state. On its loop.
-    CommConnection *make_link(int fd) noexcept;
+    CommConnection *make_link() noexcept;
     static CommSession *new_session(CommConnection *link) noexcept;
     [[nodiscard]] CommLoop &home() const noexcept { return home_; }
 
-    connection_state *next_in_queue = nullptr; // of connections that nobody accepted yet
+    // Of connections that nobody accepted yet. The node is else used for a handle dropped on another thread.
+    [[nodiscard]] connection_state *next_in_queue() const noexcept {
+        return static_cast<connection_state *>(CommNode::next);
+    }
+    void set_next_in_queue(connection_state *after) noexcept { CommNode::next = after; }
 
 protected:
     connection_state(door &from, CommLoop &home) noexcept;
@@ -190,11 +197,17 @@ private:
     friend class turn;
     friend class close_wait;
     friend class push_wait;
-    class link;
 
-    struct ending {
-        error failure;
-        endpoint peer;
+    // The core's hold on the state, from accept to the last session that saw it; lies in the state itself.
+    class link final : public CommConnection {
+    public:
+        explicit link(connection_state &state) noexcept : state_(state) {}
+        ~link() override { state_->unlinked(); }
+        static void operator delete(void *) noexcept {}
+        [[nodiscard]] connection_state &state() const noexcept { return *state_; }
+
+    private:
+        hold<connection_state> state_;
     };
 
     // What the core tells of a turn.
@@ -214,7 +227,12 @@ private:
     void destroy_last(turn &t) noexcept;
     void append(turn &t) noexcept;
     void unlink(turn &t) noexcept;
-    [[nodiscard]] turn *find(turn::phase what) const noexcept;
+    [[nodiscard]] turn *find(turn::phase what) const noexcept {
+        turn *t = first_;
+        while (t && t->phase_ != what)
+            t = t->next_;
+        return t;
+    }
     [[nodiscard]] CommSession *session_to_push() const noexcept;
     [[nodiscard]] Communicator &communicator() const noexcept { return *home_.communicator(); }
     [[nodiscard]] std::chrono::nanoseconds since(const context &task) const noexcept;
@@ -227,18 +245,20 @@ private:
 
     door &door_; // as long as the core has the connection
     CommLoop &home_;
+    alignas(link) std::byte link_[sizeof(link)];
     context *receiver_ = nullptr; // suspended in recv()
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
-    std::unique_ptr<ending> ending_;
-    std::unique_ptr<endpoint> local_; // where the listener's own address does not say it
+    error ending_;                // why it ended, if it did; names the peer
     waiters<close_wait> closers_;
     sync::atomic<int> references_{1};  // atomic because another thread may drop the handle
     sync::atomic<bool> linked_{false}; // the core has the connection
-    bool receiving_ = false;           // a recv() is awaited, or has been woken and has not gone on yet
-    bool no_more_ = false;             // requests will not come any more
-    bool clean_end_ = false; // ending_ is the end of the peer's stream: what is open can still be answered
-    bool closing_ = false;   // by us
-    bool greeted_ = false;   // some request came
+    bool receiving_ : 1 = false;       // a recv() is awaited, or has been woken and has not gone on yet
+    bool no_more_ : 1 = false;         // requests will not come any more
+    bool clean_end_ : 1 =
+        false;                 // ending_ is the end of the peer's stream: what is open can still be answered
+    bool closing_ : 1 = false; // by us
+    bool greeted_ : 1 = false; // some request came
+    bool ended_ : 1 = false;   // ending_ says why
 };
 
 } // namespace detail

@@ -51,7 +51,9 @@
 //    and `cancelled` thrown, unless the leaf says `static constexpr bool keeps_result = true` because
 //    dropping it would lose something (a connection, a message, a lock).
 // 6. A task that is told to stop begins no further operation: await_suspend is not called.
-// 7. await_suspend(h, context&) stands in a .cpp: a frame must not be touched after it was published, and
+// 7. Every so often a task yields although its leaf is done: between that and await_resume() other tasks run.
+//    A leaf whose await_resume() touches what they may end has `void keep() noexcept`, called before that.
+// 8. await_suspend(h, context&) stands in a .cpp: a frame must not be touched after it was published, and
 //    compilers that inline it have been seen to do that.
 
 #pragma once

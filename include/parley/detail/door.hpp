@@ -120,8 +120,6 @@ public:
 
     // A newborn connection whose first session awaits its request. On its loop.
     virtual void arrived(connection_state &newcomer) noexcept = 0;
-    // What getsockname() says for each of them; nullptr when it has to be asked. On any loop.
-    [[nodiscard]] const endpoint *common_local() const noexcept { return asks_local_ ? nullptr : &address_; }
 
 protected:
     door(endpoint where, service_settings settings);
@@ -163,8 +161,6 @@ private:
     int max_pipeline() override { return settings_.max_pipeline; }
 
     endpoint where_;
-    endpoint address_;  // where_ resolved; not changed once it is bound
-    endpoint bound_to_; // address_ with the port that 0 became; the home loop's
     service_settings settings_;
     parley::loop *home_ = nullptr;  // from the first use on
     CommLoop *core_loop_ = nullptr; // the same; to be compared even when the runtime is gone
@@ -176,7 +172,6 @@ private:
     int stop_error_ = 0;
     sync::atomic<int> references_{1};        // atomic because another thread may drop the handle
     sync::atomic<phase> phase_{phase::shut}; // written on the home loop; read by who drops a handle elsewhere
-    bool asks_local_ = true;
 };
 
 } // namespace detail

@@ -114,6 +114,7 @@ public:
         if (chain.spend_ready())
             return true;
         chain.yielding_ = true;
+        keep();
         return false;
     }
 
@@ -136,6 +137,7 @@ public:
         if (chain.spend_ready())
             return false;
         task_.life_ = life::suspended;
+        keep();
         chain.repost(self);
         return true;
     }
@@ -153,6 +155,11 @@ public:
     }
 
 private:
+    void keep() noexcept {
+        if constexpr (requires { op_.keep(); })
+            op_.keep();
+    }
+
     Op &op_;
     record &task_;
 };

@@ -35,8 +35,7 @@ struct server_shard {
 // A connection's handler: the owner of that chain.
 class served : private chain_owner {
 protected:
-    served(server_state &server, server_shard &shard, connection_state &state) noexcept
-        : server_(server), shard_(shard), state_(state) {}
+    explicit served(server_shard &shard) noexcept : shard_(shard) {}
     ~served() = default;
 
     // Runs the handler. On the connection's loop.
@@ -44,10 +43,10 @@ protected:
 
 private:
     void chain_done(record &first) noexcept override;
+    [[nodiscard]] virtual connection_state &state() noexcept = 0;
+    [[nodiscard]] server_state &server() const noexcept { return *shard_.cancel_node.owner; }
 
-    server_state &server_;
     server_shard &shard_;
-    connection_state &state_;
 };
 
 // Somebody in serve() or close().

@@ -22,15 +22,18 @@ public:
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
 
     void push_back(T &one) noexcept {
-        one.previous_waiter = last_;
+        T *last = first_ ? first_->previous_waiter : &one;
+        (first_ ? last->next_waiter : first_) = &one;
         one.next_waiter = nullptr;
-        (last_ ? last_->next_waiter : first_) = &one;
-        last_ = &one;
+        one.previous_waiter = last;
+        first_->previous_waiter = &one;
         one.waits = true;
     }
     void remove(T &one) noexcept {
-        (one.previous_waiter ? one.previous_waiter->next_waiter : first_) = one.next_waiter;
-        (one.next_waiter ? one.next_waiter->previous_waiter : last_) = one.previous_waiter;
+        T *next = one.next_waiter;
+        (&one == first_ ? first_ : one.previous_waiter->next_waiter) = next;
+        if (T *after = next ? next : first_)
+            after->previous_waiter = one.previous_waiter;
         one.waits = false;
     }
     // nullptr when empty.
@@ -42,8 +45,7 @@ public:
     }
 
 private:
-    T *first_ = nullptr;
-    T *last_ = nullptr;
+    T *first_ = nullptr; // whose previous one is the last, so that a list is a pointer
 };
 
 } // namespace detail

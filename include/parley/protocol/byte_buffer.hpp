@@ -34,6 +34,11 @@ public:
         return *this;
     }
     ~byte_buffer() = default;
+    friend void swap(byte_buffer &a, byte_buffer &b) noexcept {
+        a.data_.swap(b.data_);
+        std::swap(a.size_, b.size_);
+        std::swap(a.capacity_, b.capacity_);
+    }
 
     char *data() noexcept { return data_.get(); }
     const char *data() const noexcept { return data_.get(); }

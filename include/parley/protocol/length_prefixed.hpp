@@ -38,6 +38,11 @@ public:
         return *this;
     }
     ~length_prefixed() override = default;
+    friend void swap(length_prefixed &a, length_prefixed &b) noexcept {
+        swap(a.wire_, b.wire_);
+        std::swap(a.received_, b.received_);
+        std::swap(a.limit_, b.limit_);
+    }
 
     std::string_view body() const noexcept {
         return wire_.empty() ? std::string_view() : wire_.view().substr(header_size);
