@@ -62,6 +62,9 @@ class BlockedThread final : public CommSlotWaiter {
     void granted(CommTarget *) override {}
 };
 
+// Whose slot CommScheduler::request() acquires on this thread, if it has a ticket.
+constinit thread_local CommSession *asking = nullptr;
+
 } // namespace
 
 void SlotGrants::give(struct list_head *queue, CommSchedTarget *target) {
@@ -202,22 +205,52 @@ int SlotGrants::cancel_grant(CommSlotWaiter *waiter) {
     return -1;
 }
 
-// A slot's target; or nullptr and ETIMEDOUT.
+// A slot's target; or nullptr and ETIMEDOUT or ECANCELED.
 CommSchedTarget *SlotGrants::sleep(struct list_head *queue, unique_lock<Mutex> &lock, int timeout) {
     BlockedThread self;
     sync::condition_variable condition;
     self.sleeper_ = &condition;
     self.phase_.store(Phase::queued, std::memory_order_relaxed);
     list_add_tail(&self.link_, queue);
-    auto granted = [&self] { return self.phase_.load(std::memory_order_relaxed) == Phase::granted; };
+
+    struct Cancelling : CommMachine::TicketWait {
+        CommSlotWaiter *waiter;
+        Mutex *mutex;
+    } cancelling;
+    cancelling.waiter = &self;
+    cancelling.mutex = lock.mutex();
+    cancelling.leave = [](CommMachine::TicketWait *wait) {
+        auto *it = static_cast<Cancelling *>(wait);
+        lock_guard<Mutex> guard(*it->mutex);
+        if (it->waiter->phase_.load(std::memory_order_relaxed) != Phase::queued)
+            return; // it has the slot, or gave up
+        list_del_init(&it->waiter->link_);
+        it->waiter->phase_.store(Phase::lost, std::memory_order_relaxed);
+        it->waiter->sleeper_->notify_one();
+    };
+    if (asking != nullptr)
+        CommMachine::ticket_waits(asking, &cancelling);
+
+    auto over = [&self] { return self.phase_.load(std::memory_order_relaxed) != Phase::queued; };
     if (timeout < 0) {
-        condition.wait(lock, granted);
-    } else if (!condition.wait_for(lock, std::chrono::milliseconds(timeout), granted)) {
-        list_del(&self.link_);
-        errno = ETIMEDOUT;
-        return nullptr;
+        condition.wait(lock, over);
+    } else if (!condition.wait_for(lock, std::chrono::milliseconds(timeout), over)) {
+        list_del_init(&self.link_);
+        self.phase_.store(Phase::lost, std::memory_order_relaxed);
     }
-    return self.target_;
+    bool granted = self.phase_.load(std::memory_order_relaxed) == Phase::granted;
+    errno = ETIMEDOUT;
+    if (asking != nullptr) {
+        lock.unlock(); // cancel() may want it
+        bool cancelled = CommMachine::ticket_waited(asking);
+        if (granted && cancelled)
+            self.target_->CommSchedTarget::release();
+        lock.lock();
+        if (cancelled)
+            errno = ECANCELED;
+        granted = granted && !cancelled;
+    }
+    return granted ? self.target_ : nullptr;
 }
 
 } // namespace parley::core
@@ -533,9 +566,11 @@ int CommSchedGroup::cancel_wait(CommSlotWaiter *waiter) {
 int CommScheduler::request(CommSession *session, CommSchedObject *object, int wait_timeout,
                            CommTarget **target) {
     int saved = errno;
+    parley::core::asking = CommMachine::has_ticket(session) ? session : nullptr;
     CommTarget *acquired = object->acquire(wait_timeout);
+    parley::core::asking = nullptr;
     if (acquired == nullptr) {
-        CommMachine::set_cause(session, CC_WAIT);
+        CommMachine::set_cause(session, errno == ECANCELED ? CC_CANCEL : CC_WAIT);
         return -1;
     }
     *target = acquired; // the session may be gone when request() returns

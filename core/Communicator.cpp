@@ -240,8 +240,11 @@ void Communicator::unbind(CommService *service) {
 
 void Communicator::unbind(CommService *service, int deadline_ms) {
     int saved = errno;
-    if (service->binding != nullptr)
-        CommMachine::unbind(service->binding, deadline_ms);
+    if (CommMachine::service_hold(service)) {
+        if (service->binding != nullptr)
+            CommMachine::unbind(service->binding, deadline_ms);
+        CommMachine::service_decref(service);
+    }
     errno = saved;
 }
 

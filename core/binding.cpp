@@ -276,6 +276,8 @@ void CommMachine::service_decref(CommService *service) {
         owner->handle_unbound();
         release_core(its_core);
     };
+    // The node may have run, and the Communicator be gone, before the call that sends it returns.
+    core->ref.fetch_add(1, std::memory_order_relaxed);
     if (binding->datagram)
         core->world->close(binding->datagram_fd);
     Loop *loop = binding->per_loop[0].loop;
@@ -283,6 +285,15 @@ void CommMachine::service_decref(CommService *service) {
         to_handlers(core, &binding->unbound_node, &binding->unbound_node, 1);
     else if (!loop->post_any(&binding->unbound_node))
         binding->unbound_node.run(&binding->unbound_node);
+    release_core(core);
+}
+
+// For calls that may come while the service becomes unbound: false if it is, or is about to be.
+bool CommMachine::service_hold(CommService *service) {
+    int n = service->ref.load(std::memory_order_relaxed);
+    while (n > 0 && !service->ref.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel)) {
+    }
+    return n > 0;
 }
 
 int CommService::init(const struct sockaddr *address, socklen_t size, int listen_ms, int response_ms) {
@@ -351,10 +362,11 @@ void CommService::resume_accept() {
 }
 
 void CommMachine::set_paused(CommService *service, bool paused) {
-    CommBinding *binding = service->binding;
-    if (binding == nullptr || binding->paused.exchange(paused, std::memory_order_acq_rel) == paused)
+    if (!service_hold(service))
         return;
-    for (size_t i = 0; i < binding->loops; i++) {
+    CommBinding *binding = service->binding;
+    bool news = binding != nullptr && binding->paused.exchange(paused, std::memory_order_acq_rel) != paused;
+    for (size_t i = 0; news && i < binding->loops; i++) {
         ServiceLoop *home = &binding->per_loop[i];
         if (home->pause_posted.exchange(true))
             continue;
@@ -369,6 +381,7 @@ void CommMachine::set_paused(CommService *service, bool paused) {
         if (!home->loop->post_any(&home->pause_node))
             service_decref(service);
     }
+    service_decref(service);
 }
 
 void CommService::set_deadlines(const CommDeadlines &limits) {

@@ -75,14 +75,15 @@ void CommMachine::leave_loop(Entry *entry) {
 
 void CommMachine::on_events(parley::core::Source *source, uint32_t events) {
     auto *entry = static_cast<Entry *>(source);
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+    // Behind the end of the stream there is nothing to read: drive() would wait for ever for it to be read.
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && !entry->eof)
         entry->readable = true;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
         entry->writable = true;
-    if (entry->tls != nullptr)
-        tls_events(entry);
     if (events & (EPOLLRDHUP | EPOLLHUP))
         entry->hangup = true;
+    if (entry->tls != nullptr)
+        tls_events(entry); // a FIN behind a close_notify that was read before
     if ((events & (EPOLLHUP | EPOLLERR)) && !entry->datagram)
         entry->broken = true;
     drive(entry);
@@ -138,7 +139,8 @@ void CommMachine::drive(Entry *entry) {
             if (!budget_left)
                 schedule(entry); // the others first
             again = entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR ||
-                    (entry->outbox != nullptr && entry->writable) || (budget_left && entry->broken);
+                    (entry->outbox != nullptr && entry->writable) ||
+                    (budget_left && (entry->broken || (entry->tls != nullptr && entry->hangup)));
         } else if (entry->broken || (entry->tls != nullptr && entry->hangup && entry->readable &&
                                      entry->turn_count > 0 && tls_said_goodbye(entry))) {
             // Nothing can be read any more and nothing written: whoever awaits a reply is told.

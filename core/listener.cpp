@@ -163,18 +163,19 @@ void CommMachine::close_listener(ServiceLoop *home, int error, bool by_itself) {
 }
 
 int CommMachine::drain(CommService *service, int max) {
-    CommBinding *binding = service->binding;
-    if (binding == nullptr)
+    if (!service_hold(service))
         return 0;
+    CommBinding *binding = service->binding;
+    size_t loops = binding != nullptr ? binding->loops : 0;
     size_t wanted = max < 0 ? SIZE_MAX : static_cast<size_t>(max);
     size_t marked = 0;
     // The caller's own loop first: its connections are the ones that count there.
     size_t start = 0;
-    for (size_t i = 0; i < binding->loops; i++)
+    for (size_t i = 0; i < loops; i++)
         if (binding->per_loop[i].loop == Loop::current())
             start = i;
-    for (size_t i = 0; i < binding->loops && marked < wanted; i++) {
-        ServiceLoop *home = &binding->per_loop[(start + i) % binding->loops];
+    for (size_t i = 0; i < loops && marked < wanted; i++) {
+        ServiceLoop *home = &binding->per_loop[(start + i) % loops];
         size_t claimed = home->claimed.load(std::memory_order_relaxed), n;
         do {
             size_t kept = home->kept_count.load(std::memory_order_acquire);
@@ -195,6 +196,7 @@ int CommMachine::drain(CommService *service, int max) {
         if (!home->loop->post_any(&home->drain_node))
             service_decref(service);
     }
+    service_decref(service);
     return marked > INT32_MAX ? INT32_MAX : static_cast<int>(marked);
 }
 

@@ -217,6 +217,7 @@ public:
     static int drain(CommService *service, int max);
     static void drain_on_loop(ServiceLoop *home);
     static void service_incref(CommService *service) { service->ref.fetch_add(1, std::memory_order_relaxed); }
+    static bool service_hold(CommService *service);            // any thread
     static void service_decref(CommService *service);          // any thread
     static void set_paused(CommService *service, bool paused); // any thread
     static void release_core(CommCore *core);                  // any thread
@@ -233,6 +234,7 @@ public:
     static int tls_start(Entry *entry, SSL_CTX *ctx, bool client);
     static int tls_handshake(Entry *entry); // 1 done, 0 later, -1 failed (entry->error)
     static ssize_t tls_read(Entry *entry, char *buffer, size_t size);
+    static bool tls_said_goodbye(Entry *entry);
     static ssize_t tls_write(Entry *entry, struct iovec *iov, int count);
     static void tls_close(Entry *entry);
     static void tls_free(Entry *entry);
@@ -268,6 +270,14 @@ public:
     static void slot_release(CommSession *session);
     static CommTicket ticket_of(CommSession *session);
     static int cancel(CommTicket ticket); // any thread
+    // A thread that is blocked for the session's slot. leave() is called on the thread of cancel() and wakes it.
+    struct TicketWait {
+        void (*leave)(TicketWait *);
+    };
+    static bool has_ticket(const CommSession *session) { return session->ticket_slot != 0; }
+    static void ticket_waits(CommSession *session, TicketWait *wait);
+    static bool ticket_waited(CommSession *session); // true: it was cancelled
+    static bool cancel_wait(CommTicket ticket);
     static void cancel_session(CommSession *session);
 
     // push.cpp
@@ -290,6 +300,7 @@ public:
     // session.cpp
     static void session_destroyed(CommSession *session);
     static void bind_session(Entry *entry, CommSession *session);
+    static void set_cause(CommSession *session, int cause) { session->cause = static_cast<int8_t>(cause); }
 
     // The private hooks, by name.
     static CommMessageOut *message_out(CommSession *s) { return s->out = s->message_out(); }

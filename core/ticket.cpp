@@ -5,6 +5,7 @@
 //   idle(g)      no submission in flight
 //   flying(g)    submitted; completion moves to idle(g+1), cancel() to cancelled(g)
 //   cancelled(g) cancel() was first; the completion that comes reports ECANCELED, moves to idle(g+1)
+//   waiting(g)   a thread is blocked for a target's slot: leaves as idle(g), or cancelled(g) by cancel()
 // `session` and `loop` are read by the loop that cancel() posted to; `guard` keeps the session from
 // being destroyed on another thread in that moment.
 
@@ -20,7 +21,7 @@ namespace {
 
 using parley::core::Loop;
 
-enum : uint64_t { IDLE, FLYING, CANCELLED };
+enum : uint64_t { IDLE, FLYING, CANCELLED, WAITING };
 
 constexpr uint64_t word(uint32_t generation, uint64_t state) {
     return static_cast<uint64_t>(generation) << 8 | state;
@@ -31,8 +32,10 @@ struct Slot {
     parley::sync::atomic<bool> guard{false};
     parley::sync::atomic<Loop *> loop{nullptr};
     CommSession *session = nullptr;
-    bool posted = false;   // node is linked; under guard
-    bool released = false; // no session any more; under guard
+    CommMachine::TicketWait *wait = nullptr; // while waiting; under guard
+    bool waking = false;                     // cancel() is at `wait`; under guard
+    bool posted = false;                     // node is linked; under guard
+    bool released = false;                   // no session any more; under guard
     uint32_t index = 0;
     Slot *next_free = nullptr;
     CommNode node;
@@ -163,7 +166,57 @@ void CommMachine::slot_release(CommSession *session) {
         table().give(slot);
 }
 
+void CommMachine::ticket_waits(CommSession *session, TicketWait *wait) {
+    Slot *slot = table().find(session->ticket_slot);
+    slot->lock();
+    slot->wait = wait;
+    uint64_t now = slot->state.load(std::memory_order_relaxed);
+    slot->state.store(word(static_cast<uint32_t>(now >> 8), WAITING), std::memory_order_release);
+    slot->unlock();
+}
+
+bool CommMachine::ticket_waited(CommSession *session) {
+    Slot *slot = table().find(session->ticket_slot);
+    slot->lock();
+    while (slot->waking) {
+        slot->unlock();
+        std::this_thread::yield();
+        slot->lock();
+    }
+    slot->wait = nullptr;
+    uint64_t now = slot->state.load(std::memory_order_relaxed);
+    bool cancelled = (now & 0xff) == CANCELLED;
+    uint32_t generation = static_cast<uint32_t>(now >> 8);
+    slot->state.store(word(cancelled ? generation + 1 : generation, IDLE), std::memory_order_release);
+    slot->unlock();
+    return cancelled;
+}
+
+// The mutex of the wait is taken without the guard, because the waiter holds them the other way round.
+bool CommMachine::cancel_wait(CommTicket ticket) {
+    Slot *slot = table().find(ticket.slot);
+    uint64_t expected = word(ticket.generation, WAITING);
+    if (slot == nullptr || slot->state.load(std::memory_order_acquire) != expected)
+        return false;
+    slot->lock();
+    bool ours = slot->state.compare_exchange_strong(expected, word(ticket.generation, CANCELLED),
+                                                    std::memory_order_acq_rel);
+    TicketWait *wait = slot->wait;
+    if (ours)
+        slot->waking = true;
+    slot->unlock();
+    if (!ours)
+        return false;
+    wait->leave(wait);
+    slot->lock();
+    slot->waking = false;
+    slot->unlock();
+    return true;
+}
+
 int CommMachine::cancel(CommTicket ticket) {
+    if (cancel_wait(ticket))
+        return 0;
     Slot *slot = table().find(ticket.slot);
     uint64_t expected = word(ticket.generation, FLYING);
     if (slot == nullptr || slot->state.load(std::memory_order_acquire) != expected) {

@@ -62,6 +62,11 @@ int bio_read(BIO *bio, char *out, int size) {
                 BIO_set_retry_read(bio);
             } else if (n == 0) {
                 tls->truncated = !tls->closed;
+                if (!entry->handshaking) {
+                    // OpenSSL would not write any more if it knew; tls_read() tells of the end.
+                    BIO_set_retry_read(bio);
+                    return -1;
+                }
             }
             return static_cast<int>(n);
         }
@@ -215,6 +220,10 @@ ssize_t CommMachine::tls_read(Entry *entry, char *buffer, size_t size) {
             continue;
         }
         int reason = SSL_get_error(tls->ssl, result);
+        if (reason == SSL_ERROR_WANT_READ && tls->truncated) {
+            tls->error = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_UNEXPECTED_EOF_WHILE_READING);
+            break;
+        }
         if (reason == SSL_ERROR_WANT_READ || reason == SSL_ERROR_WANT_WRITE) {
             tls->read_wants_write = reason == SSL_ERROR_WANT_WRITE;
             tls->starved = true;
@@ -242,6 +251,25 @@ ssize_t CommMachine::tls_read(Entry *entry, char *buffer, size_t size) {
         return 0;
     errno = tls->failure;
     return -1;
+}
+
+// A FIN has come, and nothing is read before a reply: is it a close_notify that stands before it? Then
+// nobody waits for the reply. A bare FIN is not that.
+bool CommMachine::tls_said_goodbye(Entry *entry) {
+    TlsState *tls = entry->tls;
+    char byte;
+    size_t n = 0;
+    ERR_clear_error();
+    errno = 0;
+    int result = SSL_peek_ex(tls->ssl, &byte, 1, &n);
+    int saved = errno;
+    int reason = SSL_get_error(tls->ssl, result);
+    if (reason == SSL_ERROR_ZERO_RETURN)
+        tls->closed = true;
+    else if (result != 1 && reason != SSL_ERROR_WANT_READ && reason != SSL_ERROR_WANT_WRITE)
+        explain(tls, reason, saved);
+    tls_stash(entry);
+    return tls->closed;
 }
 
 ssize_t CommMachine::tls_write(Entry *entry, struct iovec *iov, int count) {
@@ -274,6 +302,8 @@ ssize_t CommMachine::tls_write(Entry *entry, struct iovec *iov, int count) {
         return static_cast<ssize_t>(n);
     }
     int reason = SSL_get_error(tls->ssl, result);
+    if (reason == SSL_ERROR_WANT_READ && tls->truncated)
+        reason = SSL_ERROR_SSL; // what it wants will never come
     if (reason == SSL_ERROR_WANT_WRITE || reason == SSL_ERROR_WANT_READ) {
         tls->pending_write = size;
         tls->write_wants_read = reason == SSL_ERROR_WANT_READ;

@@ -63,8 +63,10 @@ connection_state::~connection_state() {
 }
 
 CommConnection *connection_state::make_link() noexcept {
+    retain();
     linked_.store(true, sync::memory_order_relaxed);
-    return ::new (static_cast<void *>(link_)) link(*this);
+    link_.state = this;
+    return ::new (static_cast<void *>(&link_)) link;
 }
 
 void connection_state::abandon() noexcept {
@@ -260,7 +262,7 @@ turn *connection_state::idle_turn() const noexcept {
     return t && !t->bound_ ? t : nullptr;
 }
 
-// recv() ----------------------------------------------------------------------------------------------------
+// --- recv() ---
 
 void connection_state::wait_for_request(context &task) noexcept {
     receiving_ = true;
@@ -303,7 +305,7 @@ parley::stage connection_state::stage() const noexcept {
     return t && t->bound_ ? parley::stage::receive : parley::stage::idle;
 }
 
-// send() ----------------------------------------------------------------------------------------------------
+// --- send() ---
 
 bool connection_state::can_send(send_status &status) const noexcept {
     if (closing_)
@@ -387,7 +389,7 @@ error connection_state::not_here() {
                  "a connection is used on the loop that accepted it");
 }
 
-// close() ---------------------------------------------------------------------------------------------------
+// --- close() ---
 
 close_wait::close_wait(connection_state *state) noexcept {
     if (!state)
@@ -409,7 +411,7 @@ bool close_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept 
     return true;
 }
 
-// push() ----------------------------------------------------------------------------------------------------
+// --- push() ---
 
 // Any session of the connection will do, as long as its turn is not lost.
 CommSession *connection_state::session_to_push() const noexcept {

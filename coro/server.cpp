@@ -159,7 +159,7 @@ void server_state::report(const endpoint &peer, std::exception_ptr failure) cons
     }
 }
 
-// serve() and close() ---------------------------------------------------------------------------------------
+// --- serve() and close() ---
 
 serve_wait::serve_wait(server_state *state, kind what, int limit_ms) noexcept : kind_(what) {
     if (!state || !state->is_here())

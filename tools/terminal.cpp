@@ -38,7 +38,7 @@ std::string three_digits(double value, const char *unit) {
 std::string grouped(std::uint64_t number) {
     std::string digits = std::to_string(number);
     for (std::size_t at = digits.size(); at > 3;)
-        digits.insert(at -= 3, ",");
+        digits.insert(at -= 3, 1, ',');
     return digits;
 }
 

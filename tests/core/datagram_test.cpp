@@ -565,3 +565,57 @@ TEST_CASE("deinit() with datagrams that await their replies: ENOENT from then on
         CHECK(service.connections == 0);
     }
 }
+
+TEST_CASE("a session that has no message for a datagram, or for its reply, fails alone") {
+    for (size_t handlers : both) {
+        Running comm(1, handlers);
+        Datagrams service(comm);
+        struct Mute : Exchange {
+            using Exchange::Exchange;
+            bool no_in = false, no_out = false;
+            CommMessageIn *message_in() override { return no_in ? errno = ENOMSG, nullptr : &in; }
+            CommMessageOut *message_out() override { return no_out ? errno = ENODATA, nullptr : &out; }
+        };
+        std::atomic<bool> no_in{true}, no_out{false};
+        std::atomic<int> result{-2}, code{0};
+        service.on_session = [&] {
+            auto *made = new Mute(service);
+            made->no_in = no_in;
+            made->no_out = no_out;
+            return made;
+        };
+        service.on_request = [&](Exchange &session) {
+            session.out.bytes = session.in.bytes;
+            errno = 0;
+            bool fails = no_out;
+            int got = comm.reply(&session);
+            if (fails && handlers == 0) { // the caller keeps it; elsewhere handle() tells
+                result = got;
+                code = errno;
+                delete &session;
+                service.ended.set();
+            }
+        };
+        REQUIRE(service.start() == 0);
+        Socket client = socket_to(service.address());
+        REQUIRE(client.send("one"));
+        REQUIRE(service.ended.wait(1));
+        CHECK(service.state == CS_STATE_ERROR);
+        CHECK(service.error == ENOMSG);
+        no_in = false;
+        no_out = true;
+        REQUIRE(client.send("two"));
+        REQUIRE(service.ended.wait(2));
+        if (handlers == 0) {
+            CHECK(result == -1);
+            CHECK(code == ENODATA);
+        } else {
+            CHECK(service.error == ENODATA);
+        }
+        no_out = false;
+        REQUIRE(client.send("three"));
+        CHECK(receive(client) == "three");
+        REQUIRE(service.finish());
+        CHECK(service.sessions == 0);
+    }
+}

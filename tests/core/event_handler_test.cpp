@@ -97,7 +97,7 @@ void work_with(Communicator &comm) {
 } // namespace
 
 TEST_CASE("an event handler that runs completions inline replaces the handler threads") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Inline handler;
         Communicator comm;
         comm.customize_event_handler(&handler);

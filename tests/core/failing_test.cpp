@@ -221,7 +221,7 @@ TEST_CASE("while accept() keeps failing for want of resources the loops rest, an
 }
 
 TEST_CASE("a listening socket that is none any more ends in handle_stop() with the reason") {
-    for (size_t loops : {1, 3}) {
+    for (size_t loops : {1U, 3U}) {
         Unreliable world;
         Running comm(loops);
         Lines service;

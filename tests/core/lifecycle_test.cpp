@@ -164,7 +164,7 @@ TEST_CASE("a target serves several lives of a Communicator, whatever their numbe
     REQUIRE(service.start(server) == 0);
     Target target(service.address());
     Communicator comm;
-    for (size_t loops : {1, 8, 2, 16, 1, 4}) {
+    for (size_t loops : {1U, 8U, 2U, 16U, 1U, 4U}) {
         REQUIRE(comm.init(loops, 0) == 0);
         for (size_t i = 0; i < loops; i++) {
             Ask ask("x");

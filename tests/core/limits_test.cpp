@@ -47,11 +47,15 @@ private:
     struct rlimit before_;
 };
 
-// The number that the next descriptor would get: with that as the limit there is none.
-rlim_t next_descriptor() {
-    int fd = dup(0);
-    close(fd);
-    return static_cast<rlim_t>(fd);
+// The number that the next descriptor but `room` would get, whatever gaps there are below it: with that
+// as the limit there are `room` more.
+rlim_t next_descriptor(size_t room = 0) {
+    std::vector<int> taken;
+    while (taken.size() <= room)
+        taken.push_back(dup(0));
+    for (int fd : taken)
+        close(fd);
+    return static_cast<rlim_t>(taken.back());
 }
 
 uint64_t sum(Communicator &comm, uint64_t CommLoopCounters::*counter) {
@@ -76,7 +80,7 @@ std::set<int> descriptors() {
 TEST_CASE(
     "out of descriptors, accepting rests instead of spinning, and takes everybody when there are some again" *
     doctest::skip(needs_descriptors)) {
-    for (size_t loops : {1, 3}) {
+    for (size_t loops : {1U, 3U}) {
         Running comm(loops);
         Lines service;
         REQUIRE(service.start(comm) == 0);
@@ -157,12 +161,12 @@ TEST_CASE("out of descriptors init() and bind() fail with EMFILE and leave nothi
           doctest::skip(needs_descriptors)) {
     Running comm(3);
     size_t before = open_descriptors(), threads = running_threads();
-    for (rlim_t room = 0; room < 4; room++) {
+    for (size_t room = 0; room < 4; room++) {
         Lines service;
         Communicator other;
         int bound, begun, bind_error, init_error;
         {
-            Limit few(next_descriptor() + room);
+            Limit few(next_descriptor(room));
             bound = service.start(comm);
             bind_error = errno;
             if (bound < 0) {

@@ -49,7 +49,7 @@ bool echoes(Communicator &comm, const Address &at) {
 } // namespace
 
 TEST_CASE("port 0 becomes a port of the kernel's choice, the same on every loop, told by get_local_addr()") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         Lines service;
         Address none;
@@ -86,7 +86,7 @@ TEST_CASE("get_local_addr() fills no more than there is room for and tells the w
 }
 
 TEST_CASE("a port that another socket listens on is EADDRINUSE, for one loop and for many") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         Socket other = Socket::listening();
         Lines service;
@@ -97,7 +97,7 @@ TEST_CASE("a port that another socket listens on is EADDRINUSE, for one loop and
 }
 
 TEST_CASE("a port that another service listens on is EADDRINUSE, although its own loops share it") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops), elsewhere(loops);
         Lines first, second, third;
         REQUIRE(first.start(comm) == 0);
@@ -187,7 +187,7 @@ TEST_CASE("a descriptor that is no socket fails bind() and is closed") {
 }
 
 TEST_CASE("a socket that create_listen_fd() has bound already is used as it is, shared by all loops") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         Lines service;
         uint16_t port = 0;
@@ -384,7 +384,7 @@ TEST_CASE("an IPv6 service without IPV6_V6ONLY takes IPv4 clients, on every loop
 
 TEST_CASE("a unix socket works, by path and abstract, with one loop and with many") {
     Folder folder;
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         std::string path = folder.file(loops == 1 ? "one" : "many");
         std::string abstract = "@parley-" + std::to_string(getpid()) + (loops == 1 ? "-one" : "-many");
@@ -461,7 +461,7 @@ TEST_CASE("a port is free again as soon as its service is unbound, connections i
 }
 
 TEST_CASE("paused, a service leaves connections in the backlog; resumed, it takes them all") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         Lines service;
         REQUIRE(service.start(comm) == 0);
@@ -501,7 +501,7 @@ TEST_CASE("a service may be unbound while it is paused") {
 }
 
 TEST_CASE("a service's listening ends with its lifetime: handle_stop(ETIMEDOUT), once") {
-    for (size_t loops : {1, 2, 8}) {
+    for (size_t loops : {1U, 2U, 8U}) {
         for (int lifetime : {0, 5}) {
             Running comm(loops);
             Lines service;

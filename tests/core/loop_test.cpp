@@ -333,7 +333,7 @@ TEST_CASE("a timer of negative or immense length never fires and can be cancelle
 }
 
 TEST_CASE("unsleep() right after sleep() on the same thread yields ECANCELED exactly once") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         for (int i = 0; i < 200; i++) {
             Nap nap(60s);
@@ -400,7 +400,7 @@ TEST_CASE("unsleep() of a timer that has fired returns ENOENT") {
 }
 
 TEST_CASE("when unsleep() races with expiry exactly one of them wins") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         int cancelled = 0;
         for (int i = 0; i < 1000; i++) {
@@ -432,7 +432,7 @@ TEST_CASE("when unsleep() races with expiry exactly one of them wins") {
 }
 
 TEST_CASE("a timer may be started again from its own handle()") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(1, handlers);
         Signal third;
         Nap nap(1ms);

@@ -26,18 +26,22 @@ std::string letters(size_t n) {
 }
 
 // Where a session may be asked for a message: every one of them must report the same failure.
-enum Path { NEW_CONNECTION, REUSED_CONNECTION, SERVICE };
+enum Path { NEW_CONNECTION, REUSED_CONNECTION, SERVICE, SERVICE_ELSEWHERE };
 
 // How a session ends whose messages are spoilt by `spoil`.
 template <class Spoil>
 End end_of_spoilt(Path path, Spoil spoil) {
     Net net;
-    if (path == SERVICE) {
+    if (path == SERVICE || path == SERVICE_ELSEWHERE) {
         Service service(net.comm);
         service.at_birth = spoil;
+        if (path == SERVICE_ELSEWHERE)
+            service.at_request = service.hold();
         service.start();
         Peer peer(service.address());
         peer.send("ping\n");
+        if (path == SERVICE_ELSEWHERE)
+            CHECK(service.requests.take()->reply("pong\n") == 0);
         CHECK(peer.rest().empty());
         return service.ends.take();
     }
@@ -166,6 +170,9 @@ TEST_CASE("more vectors than there is room for is EOVERFLOW") {
     SUBCASE("in a reply") {
         path = SERVICE;
     }
+    SUBCASE("in a reply from another thread") {
+        path = SERVICE_ELSEWHERE;
+    }
     End end = end_of_spoilt(
         path, [](auto *session) { session->out.script = [](struct iovec *, int max) { return max + 1; }; });
     CHECK(end.state == CS_STATE_ERROR);
@@ -182,6 +189,9 @@ TEST_CASE("an encode that fails gives its errno to handle") {
     }
     SUBCASE("in a reply") {
         path = SERVICE;
+    }
+    SUBCASE("in a reply from another thread") {
+        path = SERVICE_ELSEWHERE;
     }
     End end = end_of_spoilt(path, [](auto *session) {
         session->out.script = [](struct iovec *, int) {
@@ -203,6 +213,9 @@ TEST_CASE("a message_out that gives nothing gives its errno to handle") {
     }
     SUBCASE("in a reply") {
         path = SERVICE;
+    }
+    SUBCASE("in a reply from another thread") {
+        path = SERVICE_ELSEWHERE;
     }
     End end = end_of_spoilt(path, [](auto *session) {
         session->give_out = nullptr;
@@ -421,4 +434,38 @@ TEST_CASE("bytes behind an answer that was read into its own place do not answer
     other.send("right\n");
     CHECK(next.end() == success(0));
     CHECK(next.answer() == "right\n");
+}
+
+TEST_CASE("an encode that takes its time delays nobody on another loop, not even at the same target") {
+    Net servers, net(2);
+    Service service(servers.comm);
+    service.start();
+    Target target(service.address());
+    SUBCASE("on a new connection") {}
+    SUBCASE("on a reused connection") {
+        Client before;
+        net.on(0, [&] { REQUIRE(net.comm.request(&before, &target) == 0); });
+        CHECK(before.end() == success(0));
+    }
+    Client slow, quick;
+    wire::Inbox<bool> entered, open;
+    slow.out.script = [&](struct iovec *vectors, int) {
+        entered.put(true);
+        open.take();
+        vectors[0] = {slow.out.text.data(), slow.out.text.size()};
+        return 1;
+    };
+    struct Ask : CommNode {
+        std::function<void()> work;
+    } ask;
+    ask.work = [&] { CHECK(net.comm.request(&slow, &target) == 0); };
+    ask.run = [](CommNode *node) { static_cast<Ask *>(node)->work(); };
+    REQUIRE(net.comm.loop(0)->post(&ask) == 0);
+    entered.take();
+    net.on(1, [&] { CHECK(net.comm.request(&quick, &target) == 0); });
+    CHECK(quick.end() == success(0));
+    target.close_idle();
+    CHECK(slow.ends.size() == 0);
+    open.put(true);
+    CHECK(slow.end().state == CS_STATE_SUCCESS);
 }

@@ -394,6 +394,30 @@ TEST_CASE("an RST fails every session of the connection in its own way") {
     CHECK(service.sessions.dead == 4);
 }
 
+TEST_CASE("a reset that follows a half-close is told to whoever awaits a reply") {
+    Net net;
+    Service service(net.comm);
+    SUBCASE("one at a time") {
+        service.pipeline = 1;
+    }
+    SUBCASE("four at a time") {
+        service.pipeline = 4;
+    }
+    service.at_request = service.hold();
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    Served *session = service.requests.take();
+    peer.finish();
+    net.settle();
+    CHECK(session->target()->has_idle_conn());
+    peer.reset();
+    wire::until([&] { return !session->target()->has_idle_conn(); });
+    CHECK(session->reply("pong\n") == -1);
+    CHECK(errno == ENOENT);
+    delete session;
+}
+
 TEST_CASE("a session at connect learns of the clean end of its stream") {
     wire::Address at = wire::Address::loopback();
     SUBCASE("over TCP") {}
@@ -517,4 +541,38 @@ TEST_CASE("a flood on one connection leaves others their turn") {
         flood.finish();
     }
     reader.join();
+}
+
+TEST_CASE("a client that sends on while its request awaits a reply is held back, and loses nothing") {
+    Net net;
+    Service service(net.comm);
+    service.at_request = service.hold();
+    service.start();
+    Peer peer(service.address());
+    const std::string line = std::string(9999, 'x') + "\n";
+    const size_t most = size_t{256} << 20; // far more than any socket holds
+    peer.send("first\n");
+    Served *first = service.requests.take();
+    size_t sent = 0;
+    for (int full = 0; full < 20 && sent < most;) {
+        ssize_t n = ::send(peer.fd(), line.data() + sent % line.size(), line.size() - sent % line.size(),
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0) {
+            sent += static_cast<size_t>(n);
+        } else {
+            REQUIRE(errno == EAGAIN);
+            full++;
+            net.settle(); // whatever the loop would take it has taken
+        }
+    }
+    CHECK(sent < most);
+    CHECK(service.requests.size() == 0);
+    net.on_loop([&] { service.at_request = [](Served *session) { session->reply("next\n"); }; });
+    CHECK(first->reply("first\n") == 0);
+    CHECK(peer.line() == "first\n");
+    {
+        Sender rest(peer, line.substr(sent % line.size()));
+        for (size_t i = 0; i <= sent / line.size(); i++)
+            CHECK(peer.line() == "next\n");
+    }
 }

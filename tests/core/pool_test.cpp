@@ -515,3 +515,71 @@ TEST_CASE("connections that move between loops under load answer every request")
     }
     scheduler.deinit();
 }
+
+TEST_CASE("deinit() while an idle connection is on its way to another loop ends that request as stopped") {
+    struct Node : CommNode {
+        std::function<void()> work;
+        wire::Inbox<bool> done;
+        explicit Node(std::function<void()> what) : work(std::move(what)) {
+            run = [](CommNode *self) {
+                auto *node = static_cast<Node *>(self);
+                node->work();
+                node->done.put(true);
+            };
+        }
+    };
+    bool borrower_has_ended = false;
+    SUBCASE("the one that asked has ended before the other looks") {
+        borrower_has_ended = true;
+    }
+    SUBCASE("the one that asked stops while it comes") {}
+    CommScheduler scheduler;
+    REQUIRE(scheduler.init(2, 0) == 0);
+    Communicator &comm = scheduler.communicator();
+    Listener listener;
+    Limited target;
+    REQUIRE(target.init(listener.address().get(), listener.address().size, -1, -1, 1) == 0);
+    CommTarget *got = nullptr;
+    Client first, second;
+    Node ask_first([&] { CHECK(scheduler.request(&first, &target, 0, &got) == 0); });
+    REQUIRE(comm.loop(0)->post(&ask_first) == 0);
+    Peer peer = listener.accept();
+    CHECK(peer.line() == "ping\n");
+    peer.send("pong\n");
+    CHECK(first.end() == success(0));
+
+    wire::Inbox<bool> entered[2], open[2];
+    auto wait_at = [&](size_t loop) {
+        entered[loop].put(true);
+        open[loop].take();
+    };
+    Node block_first([&] { wait_at(0); }), block_second([&] { wait_at(1); });
+    REQUIRE(comm.loop(0)->post(&block_first) == 0);
+    entered[0].take();
+    Node ask_second([&] { CHECK(scheduler.request(&second, &target, 0, &got) == 0); });
+    REQUIRE(comm.loop(1)->post(&ask_second) == 0);
+    ask_second.done.take();
+    if (!borrower_has_ended) {
+        REQUIRE(comm.loop(1)->post(&block_second) == 0);
+        entered[1].take();
+    }
+    struct Probe : SleepSession { // refused by the core once it stops, by itself before
+        int duration(struct timespec *) override { return errno = EAGAIN, -1; }
+        void handle(int, int) override {}
+    } probe;
+    std::thread stop([&] { scheduler.deinit(); });
+    wire::until([&] { return scheduler.sleep(&probe) < 0 && errno == ESHUTDOWN; });
+    std::vector<std::unique_ptr<Node>> nodes;
+    if (borrower_has_ended) {
+        wire::until([&] {
+            nodes.push_back(std::make_unique<Node>([] {}));
+            return comm.loop(1)->post(nodes.back().get()) < 0;
+        });
+    }
+    open[0].put(true);
+    open[1].put(true);
+    stop.join();
+    CHECK(second.end() == End{CS_STATE_STOPPED, 0, CC_STOP, 0});
+    CHECK(second.ends.size() == 0);
+    CHECK(target.get_cur_load() == 0);
+}

@@ -183,6 +183,7 @@ TEST_CASE("a request that waited in vain for a slot says that it was the wait") 
     second.dispatch();
     CHECK(second.is_done());
     CHECK(second.is(CS_STATE_ERROR, ETIMEDOUT, TOR_WAIT_TIMEOUT));
+    CHECK(second.get_cause() == CC_WAIT);
     bench.echo.held.wait_for(1);
     bench.echo.let_go();
     first.wait();

@@ -871,6 +871,88 @@ TEST_CASE("the slot and the connection are free before handle() runs") {
     }
 }
 
+TEST_CASE(
+    "a ticket names a thread that is blocked for its session's slot: the request fails with ECANCELED") {
+    CommScheduler scheduler;
+    REQUIRE(scheduler.init(1, 0) == 0);
+    EchoService echo;
+    echo.start(scheduler);
+    LimitedTarget target(echo, 1);
+    CommSchedGroup group;
+    REQUIRE(group.init() == 0);
+    for (bool grouped : {false, true}) {
+        CAPTURE(grouped);
+        if (grouped)
+            REQUIRE(group.add(&target) == 0);
+        CommSchedObject *object = grouped ? static_cast<CommSchedObject *>(&group) : &target;
+        fill(target, 1);
+        LineCall call("never"), next("next");
+        const CommTicket ticket = call.ticket();
+        int result = 0, error = 0;
+        CHECK(scheduler.communicator().cancel(ticket) == -1); // not yet
+        std::thread blocked([&] {
+            CommTarget *used;
+            result = scheduler.request(&call, object, -1, &used);
+            error = errno;
+        });
+        while (scheduler.communicator().cancel(ticket) < 0)
+            std::this_thread::yield();
+        blocked.join();
+        CHECK(result == -1);
+        CHECK(error == ECANCELED);
+        CHECK(call.get_cause() == CC_CANCEL);
+        CHECK(scheduler.communicator().cancel(ticket) == -1); // the ticket is used up
+        CHECK(!call.is_done());
+        // The queue is as if it had never been there.
+        CHECK(target.get_cur_load() == 1);
+        target.release();
+        CHECK(target.get_cur_load() == 0);
+        CommTarget *used;
+        REQUIRE(scheduler.request(&next, object, 0, &used) == 0);
+        next.wait();
+        CHECK(next.reply() == "next");
+    }
+    REQUIRE(group.remove(&target) == 0);
+    group.deinit();
+}
+
+TEST_CASE("a slot that is freed while its waiter is cancelled is not lost") {
+    CommScheduler scheduler;
+    REQUIRE(scheduler.init(1, 0) == 0);
+    EchoService echo;
+    echo.start(scheduler);
+    LimitedTarget target(echo, 1);
+    for (int i = 0; i < 300; i++) {
+        fill(target, 1);
+        LineCall call("x");
+        const CommTicket ticket = call.ticket();
+        int result = 0, error = 0;
+        std::atomic<bool> cancelled{false}, over{false};
+        std::thread blocked([&] {
+            CommTarget *used;
+            result = scheduler.request(&call, &target, -1, &used);
+            error = errno;
+            if (result == 0)
+                call.wait();
+            over = true;
+        });
+        std::thread canceller([&] {
+            while (!over && !cancelled)
+                cancelled = scheduler.communicator().cancel(ticket) == 0;
+        });
+        target.release();
+        blocked.join();
+        canceller.join();
+        if (result == 0) {
+            CHECK(call.error() == (cancelled ? ECANCELED : 0));
+        } else {
+            CHECK(error == ECANCELED);
+            CHECK(cancelled);
+        }
+        REQUIRE(target.get_cur_load() == 0);
+    }
+}
+
 TEST_CASE("handlers that block for a slot do not keep slots from being freed") {
     constexpr size_t many = 62;
     Communicator elsewhere; // whose callbacks need none of the handlers that block

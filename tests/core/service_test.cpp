@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <memory>
@@ -28,7 +29,7 @@ Socket kept_alive(const Address &at) {
 } // namespace
 
 TEST_CASE("new_connection() that returns nullptr drops that connection, and the listener goes on") {
-    for (size_t loops : {1, 4}) {
+    for (size_t loops : {1U, 4U}) {
         Running comm(loops);
         Lines service;
         std::atomic<int> calls{0};
@@ -91,7 +92,7 @@ TEST_CASE("new_session() that returns nullptr on a new connection closes it and 
 
 TEST_CASE("new_session() that returns nullptr on a kept-alive connection closes that one and leaves its "
           "neighbours") {
-    for (size_t loops : {1, 2}) {
+    for (size_t loops : {1U, 2U}) {
         Running comm(loops);
         Lines service;
         service.on_session = [&](long long seq) -> CommSession * {
@@ -102,14 +103,14 @@ TEST_CASE("new_session() that returns nullptr on a kept-alive connection closes 
         for (int i = 0; i < 6; i++)
             clients.push_back(kept_alive(service.address()));
         // Middle, first and last of the keep-alive list.
-        for (size_t i : {2, 0, 5}) {
+        for (size_t i : {2U, 0U, 5U}) {
             REQUIRE(clients[i].send("x\n"));
             CHECK(clients[i].at_end());
         }
         CHECK(eventually([&] { return service.alive == 3; }));
         settle(comm);
         CHECK(service.drain(-1) == 3);
-        for (size_t i : {1, 3, 4})
+        for (size_t i : {1U, 3U, 4U})
             CHECK(clients[i].at_end());
         REQUIRE(service.finish());
         CHECK(service.alive == 0);
@@ -131,13 +132,13 @@ TEST_CASE("drain(n) closes the n connections that have been idle longest and tel
     CHECK(service.drain(2) == 2);
     CHECK(clients[1].at_end());
     CHECK(clients[2].at_end());
-    for (size_t i : {0, 3, 4, 5}) {
+    for (size_t i : {0U, 3U, 4U, 5U}) {
         REQUIRE(clients[i].send("z\n"));
         CHECK(clients[i].receive(2) == "z\n");
     }
     settle(comm);
     CHECK(service.drain(100) == 4);
-    for (size_t i : {0, 3, 4, 5})
+    for (size_t i : {0U, 3U, 4U, 5U})
         CHECK(clients[i].at_end());
     CHECK(service.drain(-1) == 0);
     REQUIRE(service.finish());
@@ -245,7 +246,7 @@ TEST_CASE("a drained connection that the client uses in the same moment is answe
 }
 
 TEST_CASE("incref() keeps a service from becoming unbound until decref()") {
-    for (size_t handlers : {0, 1}) {
+    for (size_t handlers : {0U, 1U}) {
         Running comm(2, handlers);
         Lines service;
         REQUIRE(service.start(comm) == 0);
@@ -312,7 +313,7 @@ TEST_CASE("a connection object is destroyed before its descriptor is closed when
 }
 
 TEST_CASE("a session pins its connection object beyond the connection") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(1, handlers);
         Lines service;
         service.hold = true;
@@ -386,4 +387,71 @@ TEST_CASE("response_timeout closes a connection that never says anything, silent
     CHECK(service.ended.count() == 0);
     CHECK(service.stopped.count() == 0);
     REQUIRE(service.finish());
+}
+
+TEST_CASE("drain(), pausing and a second unbind() may come while the service becomes unbound") {
+    for (size_t handlers : {0u, 1u}) {
+        Running comm(2, handlers);
+        for (int round = 0; round < 20; round++) {
+            Lines service;
+            REQUIRE(service.start(comm) == 0);
+            Socket client = kept_alive(service.address());
+            Signal begun;
+            std::atomic<bool> over{false};
+            std::thread meddler([&] {
+                while (!over) {
+                    service.drain(-1);
+                    service.pause_accept();
+                    service.resume_accept();
+                    if (begun.count() > 0)
+                        comm.unbind(&service);
+                    begun.set();
+                }
+            });
+            REQUIRE(begun.wait());
+            REQUIRE(service.finish());
+            over = true;
+            meddler.join();
+            CHECK(service.drain(-1) == 0);
+            CHECK(service.unbound.count() == 1);
+            CHECK(service.alive == 0);
+        }
+    }
+}
+
+TEST_CASE(
+    "drain(-1) of two thousand connections returns while their loop is busy, and then they are closed") {
+    struct rlimit before, wanted;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    wanted = before;
+    wanted.rlim_cur = before.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &wanted);
+    size_t count = std::min<size_t>(2000, (wanted.rlim_cur - 200) / 2);
+    {
+        Running comm(1);
+        Lines service;
+        REQUIRE(service.start(comm) == 0);
+        std::vector<Socket> clients;
+        for (size_t i = 0; i < count; i++)
+            clients.push_back(kept_alive(service.address()));
+        settle(comm);
+        Signal entered, drained;
+        Job busy([&] {
+            entered.set();
+            CHECK(drained.wait());
+        });
+        REQUIRE(comm.loop(0)->post(&busy) == 0);
+        REQUIRE(entered.wait());
+        CHECK(service.drain(-1) == static_cast<int>(count));
+        CHECK(service.alive == static_cast<int>(count)); // it has had no chance yet
+        drained.set();
+        size_t ended = 0;
+        for (auto &client : clients)
+            ended += client.at_end();
+        CHECK(ended == count);
+        REQUIRE(busy.done.wait());
+        REQUIRE(service.finish());
+        CHECK(service.alive == 0);
+    }
+    setrlimit(RLIMIT_NOFILE, &before);
 }

@@ -301,7 +301,7 @@ TEST_CASE("a submission from inside a callback of the stop is ESHUTDOWN and its 
 TEST_CASE("a service learns of deinit() once by handle_stop(0), and unbind() inside it is done when deinit() "
           "returns") {
     for (size_t handlers : both) {
-        for (size_t loops : {1, 4}) {
+        for (size_t loops : {1U, 4U}) {
             Running comm(loops, handlers);
             Lines service;
             service.on_stop = [&](int) { comm.unbind(&service); };
@@ -444,5 +444,37 @@ TEST_CASE("deinit() at any moment of a busy life ends everything exactly once") 
         CHECK(service.unbound.count() == 1);
         CHECK(service.sessions == 0);
         CHECK(service.alive == 0);
+    }
+}
+
+TEST_CASE("deinit() ends a reply that waits behind an older request with STOPPED") {
+    for (size_t handlers : both) {
+        Running comm(1, handlers);
+        Lines service;
+        service.hold = true;
+        service.pipeline = 2;
+        std::atomic<int> state{-1}, error{-1};
+        service.on_end = [&](Served &, int result, int code) {
+            state = result;
+            error = code;
+        };
+        service.on_stop = [&](int) { comm.unbind(&service); };
+        REQUIRE(service.start(comm) == 0);
+        Socket client = Socket::connected(service.address());
+        REQUIRE(client.send("a\nb\n"));
+        Served *older = service.take(), *newer = service.take();
+        REQUIRE(newer != nullptr);
+        if (older->sequence() > newer->sequence()) // with two handler threads either may be first
+            std::swap(older, newer);
+        CHECK(comm.reply(newer) == 0);
+        comm.deinit();
+        CHECK(service.ended.count() == 1);
+        CHECK(state == CS_STATE_STOPPED);
+        CHECK(error == 0);
+        CHECK(comm.reply(older) == -1);
+        CHECK(errno == ENOENT);
+        delete older;
+        CHECK(service.unbound.count() == 1);
+        CHECK(client.at_end());
     }
 }

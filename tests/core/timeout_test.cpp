@@ -3,6 +3,8 @@
 
 #include "scripted.h"
 
+#include "forwarding_world.h"
+
 using namespace scripted;
 using wire::Listener;
 using wire::Peer;
@@ -35,6 +37,23 @@ void drip(Peer &peer) {
     while (peer.send("x"))
         pass(5);
 }
+
+// Time passes when the test says so.
+class HeldClock : public fixture::ForwardingWorld {
+public:
+    std::atomic<size_t> sent{0}; // bytes
+
+    void advance(int ms) { now_ += ms * INT64_C(1000000); }
+    int64_t monotonic_ns() override { return now_; }
+    ssize_t send(int fd, const void *buffer, size_t size, int flags) override {
+        ssize_t n = real.send(fd, buffer, size, flags);
+        sent += static_cast<size_t>(n > 0 ? n : 0);
+        return n;
+    }
+
+private:
+    std::atomic<int64_t> now_{INT64_C(1000000000)};
+};
 
 CommDeadlines only(int CommDeadlines::*which, int ms) {
     CommDeadlines limits;
@@ -572,4 +591,65 @@ TEST_CASE("listen_timeout is the life of the listener and ends in handle_stop") 
     close(fd);
     service.stop();
     CHECK(service.stops.size() == 0);
+}
+
+TEST_CASE("each step of progress begins response_timeout anew") {
+    HeldClock clock;
+    fixture::InstalledWorld installed(clock);
+    Net net;
+    SUBCASE("of a client's answer") {
+        Listener listener;
+        Target target(listener.address(), -1, soon);
+        Client client;
+        REQUIRE(net.comm.request(&client, &target) == 0);
+        Peer peer = listener.accept();
+        CHECK(peer.line() == "ping\n");
+        for (int i = 1; i <= 5; i++) {
+            clock.advance(soon - 10);
+            peer.send("x");
+            for (bool taken = false; !taken;)
+                net.on_loop([&] { taken = client.in.calls == i; });
+        }
+        CHECK(client.ends.size() == 0);
+        clock.advance(later);
+        CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_GAP, 0});
+    }
+    SUBCASE("of a service's request") {
+        Service service(net.comm, wire::Address::loopback(), soon);
+        Served *session = nullptr;
+        service.at_birth = [&](Served *born) { session = born; };
+        service.start();
+        Peer peer(service.address());
+        for (int i = 1; i <= 5; i++) {
+            clock.advance(soon - 10);
+            peer.send("x");
+            for (bool taken = false; !taken;)
+                net.on_loop([&] { taken = session != nullptr && session->in.calls == i; });
+        }
+        CHECK(service.ends.size() == 0);
+        clock.advance(later);
+        CHECK(service.ends.take() == End{CS_STATE_ERROR, ETIMEDOUT, CC_GAP, 0});
+    }
+    SUBCASE("of a reply that waits for room") {
+        Service service(net.comm, wire::Address::loopback(), soon);
+        service.use_small_buffers();
+        service.at_request = [](Served *session) { session->reply(huge); };
+        service.start();
+        Peer peer(service.address(), 4096);
+        peer.send("ping\n");
+        peer.wait_readable();
+        net.settle();
+        for (int i = 1; i <= 5; i++) {
+            clock.advance(soon - 10);
+            net.settle(); // the loop, too, knows how late it is
+            for (size_t before = clock.sent; clock.sent == before;)
+                peer.read(1000);
+        }
+        CHECK(service.ends.size() == 0);
+        wire::until([&] { // the kernel may still find room for some more
+            clock.advance(later);
+            return service.ends.size() > 0;
+        });
+        CHECK(service.ends.take() == End{CS_STATE_ERROR, ETIMEDOUT, CC_SEND, 0});
+    }
 }

@@ -471,7 +471,7 @@ TEST_CASE("renegotiation asked for by a client of TLS 1.2 harms nobody") {
 }
 
 TEST_CASE("deinit() ends handshakes on both sides with STOPPED") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         Context server = server_context(), client = client_context();
         Early service;

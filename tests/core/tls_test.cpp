@@ -420,3 +420,87 @@ TEST_CASE("a service that speaks first may push during its session's life, over 
     CHECK(peer.receive(7) == "answer\n");
     REQUIRE(service.finish());
 }
+
+TEST_CASE(
+    "close_notify and then the end of the stream is the end of the peer: whoever awaits a reply is told") {
+    enum When { WITH_THE_REQUEST, LATER, LATER_ONE_BY_ONE };
+    for (int round = 0; round < 6; round++) {
+        int pipeline = 1 + round % 2;
+        auto when = static_cast<When>(round / 2);
+        CAPTURE(pipeline);
+        CAPTURE(when);
+        Running comm(1);
+        Context server = server_context(), client = client_context();
+        TlsLines service;
+        struct Told : Served {
+            Signal *told = nullptr;
+            using Served::Served;
+            void handle_peer_closed() override { told->set(); }
+        };
+        Signal told;
+        service.on_session = [&](long long) {
+            auto *made = new Told(service);
+            made->told = &told;
+            return made;
+        };
+        service.hold = service.stay = true;
+        service.pipeline = pipeline;
+        REQUIRE(service.start_tls(comm, server.get()) == 0);
+        TlsPeer peer = TlsPeer::connected(service.address(), client.get());
+        REQUIRE(peer.handshake());
+        auto on_loop = [&](std::function<void()> what) { REQUIRE(run_on(comm.loop(0), std::move(what))); };
+        auto say = [&] { CHECK(peer.send("a\n")); };
+        auto leave = [&] {
+            peer.close_notify();
+            peer.socket().finish();
+        };
+        if (when == WITH_THE_REQUEST) {
+            on_loop([&] { // which sees all of it at once
+                say();
+                leave();
+            });
+        } else {
+            say();
+        }
+        Served *session = service.take();
+        REQUIRE(session != nullptr);
+        if (when == LATER) {
+            on_loop(leave);
+        } else if (when == LATER_ONE_BY_ONE) {
+            peer.close_notify();
+            for (int i = 0; i < 3; i++)
+                on_loop([] {});
+            CHECK(told.count() == 0); // it may still want its answer
+            peer.socket().finish();
+        }
+        REQUIRE(told.wait());
+        CHECK(comm.reply(session) == -1);
+        CHECK(errno == ENOENT);
+        delete session;
+        REQUIRE(service.finish());
+    }
+}
+
+TEST_CASE("the end of the stream without close_notify ends nothing else: the reply still goes out over TLS") {
+    for (int pipeline : {1, 2}) {
+        CAPTURE(pipeline);
+        Running comm(1);
+        Context server = server_context(), client = client_context();
+        TlsLines service;
+        service.hold = service.stay = true;
+        service.pipeline = pipeline;
+        REQUIRE(service.start_tls(comm, server.get()) == 0);
+        TlsPeer peer = TlsPeer::connected(service.address(), client.get());
+        REQUIRE(peer.send("a\n"));
+        Served *session = service.take();
+        REQUIRE(session != nullptr);
+        peer.socket().finish();
+        for (int i = 0; i < 3; i++)
+            REQUIRE(run_on(comm.loop(0), [] {}));
+        CHECK(session->peer_there());
+        session->out.text = "answer";
+        CHECK(comm.reply(session) == 0);
+        CHECK(peer.receive(7) == "answer\n");
+        REQUIRE(service.finish());
+    }
+}

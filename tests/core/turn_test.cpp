@@ -343,3 +343,40 @@ TEST_CASE("a new_session that gives nothing closes the connection, also a kept o
     service.stop();
     CHECK(service.connections->dead == 1);
 }
+
+TEST_CASE("an answer that comes before the request is all sent ends the exchange and the connection") {
+    Net net;
+    Listener listener(wire::Address::loopback(), 16, 4096);
+    Target target(listener.address());
+    target.send_buffer = 4096;
+    Client client(std::string(size_t{8} << 20, 'x'));
+    bool pooled = true;
+    client.at_end = [&](Client *, const End &) { pooled = target.has_idle_conn(); };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    CHECK(peer.read(1000).size() == 1000);
+    peer.send("enough\n");
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "enough\n");
+    CHECK_FALSE(pooled);
+    CHECK(peer.rest().size() < client.out.text.size() - 1000);
+}
+
+TEST_CASE("an answer with the end of the stream behind it is delivered, and its connection not pooled") {
+    Net net;
+    Listener listener;
+    Target target(listener.address());
+    Client client;
+    bool pooled = true;
+    client.at_end = [&](Client *, const End &) { pooled = target.has_idle_conn(); };
+    REQUIRE(net.comm.request(&client, &target) == 0);
+    Peer peer = listener.accept();
+    CHECK(peer.line() == "ping\n");
+    net.on_loop([&] { // which sees both at once
+        peer.send("pong\n");
+        peer.close();
+    });
+    CHECK(client.end() == success(0));
+    CHECK(client.answer() == "pong\n");
+    CHECK_FALSE(pooled);
+}

@@ -27,8 +27,8 @@ bool refuses(const Address &at) {
 
 TEST_CASE(
     "unbind() closes idle and silent connections at once, and then handle_unbound() comes, once and last") {
-    for (size_t handlers : {0, 2}) {
-        for (size_t loops : {1, 4}) {
+    for (size_t handlers : {0U, 2U}) {
+        for (size_t loops : {1U, 4U}) {
             Running comm(loops, handlers);
             Lines service;
             std::atomic<int> alive{-1}, sessions{-1};
@@ -59,7 +59,7 @@ TEST_CASE(
 }
 
 TEST_CASE("unbind() lets a request that awaits its reply finish, and closes after the reply") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         Lines service;
         service.hold = true;
@@ -128,7 +128,7 @@ TEST_CASE("unbind() answers every pipelined request that was taken, and takes no
     REQUIRE(run_on(comm.loop(0), [] {}));
     REQUIRE(client.send("d\n")); // too late
     REQUIRE(run_on(comm.loop(0), [] {}));
-    for (size_t i : {0, 2, 1}) {
+    for (size_t i : {0U, 2U, 1U}) {
         sessions[i]->out.text = "re " + sessions[i]->in.text;
         REQUIRE(comm.reply(sessions[i]) == 0);
     }
@@ -140,7 +140,7 @@ TEST_CASE("unbind() answers every pipelined request that was taken, and takes no
 
 TEST_CASE(
     "unbind() with a deadline closes what is still busy then: receiving, awaiting a reply, writing one") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         Lines service;
         service.hold = true;
@@ -209,7 +209,7 @@ TEST_CASE("when all is done before its deadline, unbind() does not wait for it")
 }
 
 TEST_CASE("a session that is never deleted keeps its service bound until it is") {
-    for (size_t handlers : {0, 2}) {
+    for (size_t handlers : {0U, 2U}) {
         Running comm(2, handlers);
         Lines service;
         service.hold = true;
@@ -254,7 +254,7 @@ TEST_CASE("a session that was answered but not deleted holds its service too") {
 
 TEST_CASE("unbind() from inside a callback of the service itself") {
     for (int where = 0; where < 3; where++) {
-        for (size_t handlers : {0, 2}) {
+        for (size_t handlers : {0U, 2U}) {
             Running comm(2, handlers);
             Lines service;
             if (where == 0)
@@ -353,7 +353,7 @@ TEST_CASE("unbind() with five thousand idle connections is done at once, from an
     setrlimit(RLIMIT_NOFILE, &wanted);
     size_t count = std::min<size_t>(5000, (wanted.rlim_cur - 200) / 2);
     size_t descriptors = open_descriptors();
-    for (size_t loops : {1, 2}) {
+    for (size_t loops : {1U, 2U}) {
         Running comm(loops, loops - 1);
         Lines service;
         REQUIRE(service.start(comm) == 0);
@@ -377,4 +377,24 @@ TEST_CASE("unbind() with five thousand idle connections is done at once, from an
     }
     CHECK(eventually([&] { return open_descriptors() <= descriptors + 8; }));
     setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_CASE(
+    "the last session of a service, deleted on another thread, may be the end of its Communicator too") {
+    for (int round = 0; round < 60; round++) {
+        auto comm = std::make_unique<Running>(1, static_cast<size_t>(round) % 3);
+        Lines service;
+        service.hold = true;
+        REQUIRE(service.start(*comm) == 0);
+        Socket client = Socket::connected(service.address());
+        REQUIRE(client.send("x\n"));
+        Served *session = service.take();
+        REQUIRE(session != nullptr);
+        comm->unbind(&service);
+        std::thread last([&] { delete session; });
+        REQUIRE(service.unbound.wait());
+        comm.reset(); // while the other may still be on its way out of the destructor
+        last.join();
+        CHECK(service.unbound.count() == 1);
+    }
 }

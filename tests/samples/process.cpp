@@ -68,7 +68,7 @@ struct sockaddr_in loopback(unsigned short port) {
 
 } // namespace
 
-// process ---------------------------------------------------------------------------------------------------
+// --- process ---
 
 process::process(const std::string &program, std::vector<std::string> arguments, output kind,
                  std::vector<std::string> environment) {
@@ -224,7 +224,7 @@ std::string sample(std::string_view name) {
     return PARLEY_SAMPLES_DIR "/" + std::string(name);
 }
 
-// server ----------------------------------------------------------------------------------------------------
+// --- server ---
 
 server::server(std::string_view name) : process(sample(name), {"--port", "0"}) {
     const std::string said = "listening on 127.0.0.1:";
@@ -243,7 +243,7 @@ int stop(process &running) {
     return status;
 }
 
-// client_socket ---------------------------------------------------------------------------------------------
+// --- client_socket ---
 
 client_socket::client_socket(unsigned short port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     REQUIRE(fd_ >= 0);
@@ -300,7 +300,7 @@ bool client_socket::closed() {
     return buffer_.empty() && !read_more();
 }
 
-// taken_port ------------------------------------------------------------------------------------------------
+// --- taken_port ---
 
 taken_port::taken_port() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     struct sockaddr_in address = loopback(0);

@@ -508,7 +508,8 @@ public:
 
     // Additive. See CommTicket. Any thread, any time. 0: handle(CS_STATE_ERROR, ECANCELED) runs
     // exactly once, later (for a service session that awaits its reply: as shutdown()); the
-    // connection is closed. ENOENT: nothing to cancel.
+    // connection is closed. While a thread is blocked for the session's slot, request() there fails
+    // with ECANCELED instead. ENOENT: nothing to cancel.
     int cancel(CommTicket ticket);
     // The same while handle() has not been entered, by the session's owner.
     int cancel(CommSession *session);

@@ -198,17 +198,23 @@ private:
     friend class close_wait;
     friend class push_wait;
 
-    // The core's hold on the state, from accept to the last session that saw it; lies in the state itself.
+    // The core's hold on the state, from accept to the last session that saw it. It lies in the state itself; deleting
+    // it lets go of the state, when its destructor is through.
+    struct link_place {
+        alignas(CommConnection) std::byte link[sizeof(CommConnection)];
+        connection_state *state;
+    };
     class link final : public CommConnection {
     public:
-        explicit link(connection_state &state) noexcept : state_(state) {}
-        ~link() override { state_->unlinked(); }
-        static void operator delete(void *) noexcept {}
-        [[nodiscard]] connection_state &state() const noexcept { return *state_; }
-
-    private:
-        hold<connection_state> state_;
+        ~link() override { state().unlinked(); }
+        static void operator delete(void *memory) noexcept {
+            static_cast<link_place *>(memory)->state->release();
+        }
+        [[nodiscard]] connection_state &state() const noexcept {
+            return *reinterpret_cast<const link_place *>(this)->state;
+        }
     };
+    static_assert(sizeof(link) == sizeof(CommConnection));
 
     // What the core tells of a turn.
     CommSession *next_turn() noexcept;
@@ -245,7 +251,7 @@ private:
 
     door &door_; // as long as the core has the connection
     CommLoop &home_;
-    alignas(link) std::byte link_[sizeof(link)];
+    link_place link_;
     context *receiver_ = nullptr; // suspended in recv()
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
     error ending_;                // why it ended, if it did; names the peer
