@@ -344,13 +344,18 @@ int CommService::drain(int max) {
 }
 
 int CommService::get_local_addr(struct sockaddr *addr, socklen_t *size) const {
-    if (binding == nullptr) {
-        errno = ENOTCONN;
-        return -1;
+    auto *self = const_cast<CommService *>(this); // to count, no more
+    bool held = CommMachine::service_hold(self);
+    bool bound = held && binding != nullptr;
+    if (bound) {
+        memcpy(addr, &binding->local, std::min(*size, binding->local_size));
+        *size = binding->local_size;
     }
-    memcpy(addr, &binding->local, std::min(*size, binding->local_size));
-    *size = binding->local_size;
-    return 0;
+    if (held)
+        CommMachine::service_decref(self);
+    if (!bound)
+        errno = ENOTCONN;
+    return bound ? 0 : -1;
 }
 
 void CommService::pause_accept() {

@@ -495,6 +495,8 @@ TEST_CASE("a service may be unbound while it is paused") {
     Lines service;
     REQUIRE(service.start(comm) == 0);
     service.pause_accept();
+    for (size_t i = 0; i < 2; i++) // the loops have heard of it
+        REQUIRE(run_on(comm.loop(i), [] {}));
     Socket client = Socket::connected(service.address());
     REQUIRE(service.finish());
     CHECK(service.connected.count() == 0);

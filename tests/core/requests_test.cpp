@@ -102,8 +102,6 @@ struct Bench {
 
 } // namespace
 
-TEST_SUITE_BEGIN("requests");
-
 TEST_CASE("a request tells its result in done()") {
     Bench bench;
     LimitedTarget target(bench.echo, 1);
@@ -383,5 +381,3 @@ TEST_CASE("a file operation is a step too") {
     files.deinit();
     parley::sys::close(zero);
 }
-
-TEST_SUITE_END();

@@ -372,9 +372,15 @@ TEST_CASE("an answer with the end of the stream behind it is delivered, and its 
     REQUIRE(net.comm.request(&client, &target) == 0);
     Peer peer = listener.accept();
     CHECK(peer.line() == "ping\n");
-    net.on_loop([&] { // which sees both at once
+    net.on_loop([&] { // which sees both at once: the FIN has been acknowledged
         peer.send("pong\n");
-        peer.close();
+        peer.finish();
+        wire::until([&] {
+            struct tcp_info info = {};
+            socklen_t size = sizeof info;
+            getsockopt(peer.fd(), IPPROTO_TCP, TCP_INFO, &info, &size);
+            return info.tcpi_state == TCP_FIN_WAIT2;
+        });
     });
     CHECK(client.end() == success(0));
     CHECK(client.answer() == "pong\n");
