@@ -230,6 +230,16 @@ int CommMachine::cancel(CommTicket ticket) {
         errno = ENOENT;
         return -1;
     }
+    // A service session that nobody can answer any more is its owner's: nothing would follow. Until the guard is
+    // free its completion waits, so that it may be looked at.
+    if (CommSession *session = slot->session;
+        session != nullptr && session->passive && session->entry != nullptr &&
+        !part_of(session->entry)->open.load(std::memory_order_acquire)) {
+        slot->state.store(word(ticket.generation, FLYING), std::memory_order_release);
+        slot->unlock();
+        errno = ENOENT;
+        return -1;
+    }
     if (!slot->posted) {
         slot->posted = true;
         slot->node.run = [](CommNode *node) {

@@ -252,6 +252,30 @@ TEST_CASE("a service session that awaits its reply is cancelled as by shutdown")
     CHECK(service.ends.size() == 0);
 }
 
+TEST_CASE("a service session whose peer has gone cannot be cancelled any more") {
+    Net net;
+    Service service(net.comm);
+    wire::Inbox<CommTicket> tickets;
+    service.at_request = [&](Served *session) {
+        tickets.put(session->ticket());
+        service.requests.put(session);
+    };
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    CommTicket ticket = tickets.take();
+    Served *session = service.requests.take();
+    peer.reset();
+    while (session->target()->has_idle_conn())
+        net.settle();
+    CHECK(refused(net.comm.cancel(ticket)));
+    CHECK(refused(net.comm.shutdown(session)));
+    CHECK(refused(net.comm.cancel(ticket)));
+    delete session;
+    service.stop();
+    CHECK(service.ends.size() == 0);
+}
+
 TEST_CASE("a reply in flight is cancelled, the connection closes") {
     Net net;
     Service service(net.comm);
