@@ -59,7 +59,7 @@ public:
     std::function<void()> on_unbound;
     std::atomic<int> stops{0};
     std::atomic<int> unbounds{0};
-    Event unbound;
+    Tally unbound; // calls that have come to their end
 
 private:
     void handle_stop(int error) override {
@@ -72,7 +72,7 @@ private:
         unbounds++;
         if (on_unbound)
             on_unbound();
-        unbound.set();
+        unbound.add();
     }
 };
 
@@ -84,7 +84,7 @@ public:
     }
     ~Bound() {
         comm_.io_unbind(&files);
-        files.unbound.wait();
+        files.unbound.wait_for(1);
     }
 
     Files files;
