@@ -270,7 +270,8 @@ public:
     static void slot_release(CommSession *session);
     static CommTicket ticket_of(CommSession *session);
     static int cancel(CommTicket ticket); // any thread
-    // A thread that is blocked for the session's slot. leave() is called on the thread of cancel() and wakes it.
+    // A thread that is blocked for the session's slot. leave() is called on the thread of cancel() and wakes
+    // it.
     struct TicketWait {
         void (*leave)(TicketWait *);
     };

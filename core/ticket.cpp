@@ -230,8 +230,8 @@ int CommMachine::cancel(CommTicket ticket) {
         errno = ENOENT;
         return -1;
     }
-    // A service session that nobody can answer any more is its owner's: nothing would follow. Until the guard is
-    // free its completion waits, so that it may be looked at.
+    // A service session that nobody can answer any more is its owner's: nothing would follow. Until the guard
+    // is free its completion waits, so that it may be looked at.
     if (CommSession *session = slot->session;
         session != nullptr && session->passive && session->entry != nullptr &&
         !part_of(session->entry)->open.load(std::memory_order_acquire)) {

@@ -8,11 +8,12 @@
 
 #include <parley/core/Sync.h>
 
-// Sizes are rounded up to multiples of 16 bytes less 8: what glibc's malloc hands out without waste. Each thread keeps the blocks that were freed on it, one list
-// per size, at most `per_thread(size)` of them; a list that grows beyond that gives half of itself, as one
-// batch, to the shared list of its size, and an empty one takes a batch from there. So a thread that only
-// makes frames and one that only frees them (an acceptor and a worker) go through a mutex once in a batch.
-// The shared lists are bounded too; what is more goes back to the allocator.
+// Sizes are rounded up to multiples of 16 bytes less 8: what glibc's malloc hands out without waste. Each
+// thread keeps the blocks that were freed on it, one list per size, at most `per_thread(size)` of them; a
+// list that grows beyond that gives half of itself, as one batch, to the shared list of its size, and an
+// empty one takes a batch from there. So a thread that only makes frames and one that only frees them (an
+// acceptor and a worker) go through a mutex once in a batch. The shared lists are bounded too; what is more
+// goes back to the allocator.
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {

@@ -83,8 +83,8 @@ namespace parley::inline PARLEY_ABI {
     return {error_number, std::system_category()};
 }
 
-// A value of one pointer, cheap to copy; moving is copying. What it points to is shared and never changed. Making one
-// allocates; without memory it becomes one that says so (ENOMEM), and nothing is thrown.
+// A value of one pointer, cheap to copy; moving is copying. What it points to is shared and never changed.
+// Making one allocates; without memory it becomes one that says so (ENOMEM), and nothing is thrown.
 class error {
 public:
     // No error at all: code() is zero. Of use as a place to assign to.
@@ -144,7 +144,8 @@ private:
 
     struct facts;
 
-    // For result<void>, which takes a default-constructed error for none: one that says "no error" and is there.
+    // For result<void>, which takes a default-constructed error for none: one that says "no error" and is
+    // there.
     static error present(error e) noexcept;
     [[nodiscard]] bool is_present() const noexcept { return facts_ != nullptr; }
 

@@ -15,8 +15,8 @@ struct Failure {
     const char *name;
 };
 
-// Whatever fails, this much holds after a life of a Communicator: all was completed once, nothing is left. Returns
-// whether everything went well.
+// Whatever fails, this much holds after a life of a Communicator: all was completed once, nothing is left.
+// Returns whether everything went well.
 bool a_small_life(size_t loops, size_t handlers) {
     Communicator comm;
     if (comm.init(loops, handlers) < 0)

@@ -359,8 +359,8 @@ TEST_CASE("without handler threads there are none to increase: ENOTSUP") {
 
 TEST_CASE("every thread of a Communicator blocks all signals") {
     Running comm(2, 2);
-    // From /proc: what pthread_sigmask() of each thread says. SIGKILL (9), SIGSTOP (19) and glibc's own 32, 33
-    // cannot be blocked.
+    // From /proc: what pthread_sigmask() of each thread says. SIGKILL (9), SIGSTOP (19) and glibc's own 32,
+    // 33 cannot be blocked.
     constexpr uint64_t all = ~uint64_t{0} & ~(uint64_t{1} << 8) & ~(uint64_t{1} << 18) & ~(uint64_t{3} << 31);
     auto mask_of_this_thread = [] {
         FILE *file = fopen("/proc/thread-self/status", "r");

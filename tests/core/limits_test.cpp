@@ -16,7 +16,8 @@ using namespace peers;
 
 namespace {
 
-// UBSan looks at objects' types through a pipe that it opens when it must: without descriptors it reports nonsense.
+// UBSan looks at objects' types through a pipe that it opens when it must: without descriptors it reports
+// nonsense.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool needs_descriptors = true;
 #elif defined(__has_feature)

@@ -1,6 +1,6 @@
-// What the tests of the callback core talk to: a signal to wait for, a message that is one line, a client session and a
-// line service made of functions, and plain blocking sockets for the other end of the wire. Every wait has a guard of
-// ten seconds: a hang is a failed test, never a stuck one.
+// What the tests of the callback core talk to: a signal to wait for, a message that is one line, a client
+// session and a line service made of functions, and plain blocking sockets for the other end of the wire.
+// Every wait has a guard of ten seconds: a hang is a failed test, never a stuck one.
 
 #pragma once
 

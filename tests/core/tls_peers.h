@@ -1,5 +1,5 @@
-// TLS for the tests of the core: certificates made on the spot, contexts that use them, a target and a line service
-// whose init_ssl() a test replaces, and a blocking OpenSSL peer for the other end of the wire.
+// TLS for the tests of the core: certificates made on the spot, contexts that use them, a target and a line
+// service whose init_ssl() a test replaces, and a blocking OpenSSL peer for the other end of the wire.
 
 #pragma once
 

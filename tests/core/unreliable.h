@@ -1,5 +1,5 @@
-// The kernel, with one kind of call that fails from its n-th time on, as often as asked: for walking through all the
-// places where the world may say no. Install it while no Communicator is running.
+// The kernel, with one kind of call that fails from its n-th time on, as often as asked: for walking through
+// all the places where the world may say no. Install it while no Communicator is running.
 
 #pragma once
 

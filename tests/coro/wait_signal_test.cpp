@@ -158,8 +158,9 @@ TEST_CASE("of two signals that arrive together the second is kept for the next w
                              }
                          });
                          co_await let_others_wait();
-                         // Two more wait on the other loop. The handler comes to them last: when they have their signals,
-                         // both have arrived for the first, whose loop is kept busy until then.
+                         // Two more wait on the other loop. The handler comes to them last: when they have
+                         // their signals, both have arrived for the first, whose loop is kept busy until
+                         // then.
                          std::atomic<int> waiting{0};
                          for (int number : {SIGUSR1, SIGUSR2}) {
                              r.start(

@@ -241,8 +241,8 @@ private:
 protected:
     CommTarget *get_target() const { return target; }
     CommConnection *get_connection() const;
-    // Additive. The address at our end of its connection. -1/ENOTCONN before there is one and after it was closed. On
-    // the session's loop.
+    // Additive. The address at our end of its connection. -1/ENOTCONN before there is one and after it was
+    // closed. On the session's loop.
     int get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const;
     CommMessageOut *get_message_out() const { return out; }
     CommMessageIn *get_message_in() const { return in; }

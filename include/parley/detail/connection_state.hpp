@@ -198,8 +198,8 @@ private:
     friend class close_wait;
     friend class push_wait;
 
-    // The core's hold on the state, from accept to the last session that saw it. It lies in the state itself; deleting
-    // it lets go of the state, when its destructor is through.
+    // The core's hold on the state, from accept to the last session that saw it. It lies in the state itself;
+    // deleting it lets go of the state, when its destructor is through.
     struct link_place {
         alignas(CommConnection) std::byte link[sizeof(CommConnection)];
         connection_state *state;
@@ -260,11 +260,11 @@ private:
     sync::atomic<bool> linked_{false}; // the core has the connection
     bool receiving_ : 1 = false;       // a recv() is awaited, or has been woken and has not gone on yet
     bool no_more_ : 1 = false;         // requests will not come any more
-    bool clean_end_ : 1 =
-        false;                 // ending_ is the end of the peer's stream: what is open can still be answered
-    bool closing_ : 1 = false; // by us
-    bool greeted_ : 1 = false; // some request came
-    bool ended_ : 1 = false;   // ending_ says why
+    bool closing_ : 1 = false;         // by us
+    bool greeted_ : 1 = false;         // some request came
+    bool ended_ : 1 = false;           // ending_ says why
+    // It is the end of the peer's stream that ending_ says: what is open can still be answered.
+    bool clean_end_ : 1 = false;
 };
 
 } // namespace detail

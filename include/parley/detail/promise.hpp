@@ -231,8 +231,8 @@ protected:
     static bool unwinding() noexcept;
 };
 
-// The promise lies at the same place in every frame, behind two pointers, because none is aligned to more than
-// 16 bytes.
+// The promise lies at the same place in every frame, behind two pointers, because none is aligned to more
+// than 16 bytes.
 inline std::coroutine_handle<> record::frame() const noexcept {
     auto &self = const_cast<promise_base &>(static_cast<const promise_base &>(*this));
     return std::coroutine_handle<promise_base>::from_promise(self);
