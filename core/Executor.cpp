@@ -2,8 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include <new>
 #include <system_error>
@@ -11,34 +9,6 @@
 
 using parley::sync::lock_guard;
 using parley::sync::unique_lock;
-
-namespace {
-
-// Has the threads that are created in its lifetime start with signals blocked. To block them in the new
-// thread would leave a moment in which it takes one.
-class BlockedSignals {
-public:
-    BlockedSignals() {
-        sigset_t blocked;
-
-        sigfillset(&blocked);
-        // What a fault of the thread itself raises would kill the process past any handler if it were
-        // blocked, and a profiler's ticks are for the thread that computes.
-        for (int signal : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGPROF})
-            sigdelset(&blocked, signal);
-        pthread_sigmask(SIG_BLOCK, &blocked, &before);
-    }
-
-    ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
-
-    BlockedSignals(const BlockedSignals &) = delete;
-    BlockedSignals &operator=(const BlockedSignals &) = delete;
-
-private:
-    sigset_t before;
-};
-
-} // namespace
 
 // Marks this thread as one that runs an Executor's sessions: the pool's own, and the one in deinit().
 class Executor::Membership {
@@ -208,7 +178,6 @@ int Executor::decrease_thread() {
 // `threads_`.
 int Executor::start_thread() {
     Threads fresh;
-    BlockedSignals blocked;
 
     try {
         fresh.emplace_back();

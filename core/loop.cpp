@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <thread>
 
 #include "machine.h"
 
@@ -172,7 +171,7 @@ bool Loop::post_remote(CommNode *node) noexcept {
 
 void Loop::wait_for_posters() noexcept {
     while (posters_.load(std::memory_order_acquire) != 0)
-        std::this_thread::yield(); // a few instructions and one write() at most
+        parley::sync::yield(); // a few instructions and one write() at most
     // Targets and sessions may keep the loop for long; its descriptors go now.
     close_descriptors();
 }

@@ -192,9 +192,12 @@ public:
         auto id = std::unique_ptr<pthread_t>(new (std::nothrow) pthread_t);
         if (!block || !id)
             return ENOMEM;
-        sigset_t all, old;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
+        // Blocked before the thread is there: to block them in it would leave a moment in which it takes one.
+        sigset_t blocked, old;
+        sigfillset(&blocked);
+        for (int signal : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGPROF})
+            sigdelset(&blocked, signal);
+        pthread_sigmask(SIG_BLOCK, &blocked, &old);
         int error = pthread_create(id.get(), nullptr, thread_main, block.get());
         pthread_sigmask(SIG_SETMASK, &old, nullptr);
         if (error != 0)

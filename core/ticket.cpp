@@ -12,7 +12,6 @@
 #include <errno.h>
 
 #include <mutex>
-#include <thread>
 
 #include "machine.h"
 #include "owner.h"
@@ -42,7 +41,7 @@ struct Slot {
 
     void lock() {
         while (guard.exchange(true, std::memory_order_acquire))
-            std::this_thread::yield(); // held for a few instructions at a time
+            parley::sync::yield(); // held for a few instructions at a time
     }
     void unlock() { guard.store(false, std::memory_order_release); }
 };
@@ -180,7 +179,7 @@ bool CommMachine::ticket_waited(CommSession *session) {
     slot->lock();
     while (slot->waking) {
         slot->unlock();
-        std::this_thread::yield();
+        parley::sync::yield();
         slot->lock();
     }
     slot->wait = nullptr;

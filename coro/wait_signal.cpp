@@ -104,7 +104,7 @@ private:
     static void free(signal_slot &slot) {
         slot.wanted.store(0);
         while (handlers_running.load() != 0)
-            std::this_thread::yield();
+            sync::yield();
         sys::close(slot.event.exchange(-1));
         slot.taken = false;
     }
