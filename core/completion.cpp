@@ -71,7 +71,7 @@ void CommMachine::deliver(Loop *loop, CommSession *session, int state, int error
     complete(loop, &session->node, session->handle_in_place());
 }
 
-void CommMachine::deliver_push(Loop *, CommPush *push, int state, int error) {
+void CommMachine::deliver_push(CommPush *push, int state, int error) {
     push->handle(state, error);
 }
 

@@ -98,7 +98,7 @@ public:
     static void to_handlers(CommCore *core, CommNode *head, CommNode *tail, size_t count); // any thread
     static bool in_callback_of(const CommCore *core); // this thread, by way of a CommEventHandler
     static void deliver(Loop *loop, CommSession *session, int state, int error, int cause);
-    static void deliver_push(Loop *loop, CommPush *push, int state, int error);
+    static void deliver_push(CommPush *push, int state, int error);
     static Loop *least_loaded(CommCore *core);  // any thread
     static Loop *loop_for_work(CommCore *core); // any thread: the current one, else by turns
     static Loop *loop_for_request(CommCore *core, CommSession *session,
@@ -284,6 +284,7 @@ public:
     // push.cpp
     static int push(CommSession *session, const void *data, size_t size, size_t high_water);
     static int push(CommPush *push, size_t high_water);
+    static int offer_push(CommPush *push);
 
     // sleep.cpp, watch.cpp
     static int sleep(CommCore *core, SleepSession *session);

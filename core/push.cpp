@@ -120,41 +120,57 @@ int CommMachine::push(CommPush *push, size_t high_water) {
     }
     Loop *loop = entry->loop;
     push->entry = entry;
+    if (Loop::current() == loop) {
+        // At once, so that what is said next on this loop comes after it; but handle() never runs inside push().
+        if (offer_push(push) != 0) {
+            push->node.run = [](CommNode *node) {
+                auto *self = PARLEY_OWNER(node, CommPush, node);
+                deliver_push(self, self->pending_state, self->pending_error);
+            };
+            loop->post_local(&push->node);
+        }
+        return 0;
+    }
     pin(entry);
     push->node.run = [](CommNode *node) {
         auto *self = PARLEY_OWNER(node, CommPush, node);
         Entry *target = self->entry;
-        errno = 0;
-        int sent = -1;
-        if (!open_for_push(target)) {
-            errno = ENOENT;
-        } else if (CommMessageOut *message = self->message_out()) {
-            sent = send_message(target, message, Output::PUSH, self, nullptr);
-            if (sent < 0)
-                doom(target, errno, CC_SEND);
-        }
-        int error = errno != 0 ? errno : ENOMEM;
-        bool stopped = target->loop->stopping();
-        Loop *its_loop = target->loop;
-        if (sent == 0) {
-            Output *output = target->outbox->last; // ours
-            for (int i = 0; i < output->count; i++)
-                output->size += output->write_iov[i].iov_len;
-            target->queued.fetch_add(static_cast<uint32_t>(output->size), std::memory_order_relaxed);
-        } else {
-            self->entry = nullptr;
-        }
+        int sent = offer_push(self);
         unpin(target);
-        if (sent > 0)
-            deliver_push(its_loop, self, CS_STATE_SUCCESS, 0);
-        else if (sent < 0)
-            deliver_push(its_loop, self, stopped ? CS_STATE_STOPPED : CS_STATE_ERROR, stopped ? 0 : error);
+        if (sent != 0)
+            deliver_push(self, self->pending_state, self->pending_error);
     };
-    // Posted also on the loop itself: handle() never runs inside push().
-    if (!loop->post_any(&push->node)) {
+    if (!loop->post_remote(&push->node)) {
         unpin(entry);
         errno = ENOENT;
         return -1;
     }
     return 0;
+}
+
+// 0: it is queued, and completed from there. Else it is over: how, is in the push.
+int CommMachine::offer_push(CommPush *push) {
+    Entry *entry = push->entry;
+    errno = 0;
+    int sent = -1;
+    if (!open_for_push(entry)) {
+        errno = ENOENT;
+    } else if (CommMessageOut *message = push->message_out()) {
+        sent = send_message(entry, message, Output::PUSH, push, nullptr);
+        if (sent < 0)
+            doom(entry, errno, CC_SEND);
+    }
+    int error = errno != 0 ? errno : ENOMEM;
+    if (sent == 0) {
+        Output *output = entry->outbox->last; // ours
+        for (int i = 0; i < output->count; i++)
+            output->size += output->write_iov[i].iov_len;
+        entry->queued.fetch_add(static_cast<uint32_t>(output->size), std::memory_order_relaxed);
+        return 0;
+    }
+    bool stopped = entry->loop->stopping();
+    push->entry = nullptr;
+    push->pending_state = sent > 0 ? CS_STATE_SUCCESS : stopped ? CS_STATE_STOPPED : CS_STATE_ERROR;
+    push->pending_error = sent > 0 || stopped ? 0 : error;
+    return sent;
 }

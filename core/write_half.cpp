@@ -199,7 +199,7 @@ void CommMachine::output_done(Entry *entry, Output *output) {
         next_reply(entry);
     } else if (kind == Output::PUSH) {
         push->entry = nullptr;
-        deliver_push(loop, push, CS_STATE_SUCCESS, 0);
+        deliver_push(push, CS_STATE_SUCCESS, 0);
     }
 }
 
@@ -220,7 +220,7 @@ void CommMachine::drop_output(Entry *entry, int state, int error) {
         entry->loop->put_output(output);
         if (push != nullptr) {
             push->entry = nullptr;
-            deliver_push(entry->loop, push, state, error);
+            deliver_push(push, state, error);
         }
     }
     delete outbox;

@@ -220,6 +220,8 @@ outcome in_child(const std::function<void()> &body) {
         result.failed = true;
         result.number = shared->number;
         result.what = how_it_died(status, errors);
+    } else if (result.failed && !errors.empty()) {
+        result.what += "\nIt had printed:\n" + errors;
     }
     return result;
 }

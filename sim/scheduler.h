@@ -130,7 +130,7 @@ private:
     std::int64_t now_ = 0;
     std::atomic<std::uint64_t> steps_{0};
     double preemption_ = 0.1;
-    std::uint64_t most_steps_ = 20'000'000;
+    std::uint64_t most_steps_ = 1'000'000;
     std::vector<std::unique_ptr<thread>> threads_;
     std::size_t alive_ = 0;
     thread *running_ = nullptr;

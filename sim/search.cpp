@@ -233,14 +233,16 @@ std::ostream &operator<<(std::ostream &out, const failure &it) {
         out << "Again: ./parley test --seed " << it.seed << " -k '" << it.name << "'\n";
     out << "The smallest run found that fails so (" << it.choices << " choices of " << it.choices_before << " left, after "
         << it.tries << " tries):\n";
-    constexpr std::size_t most = 400;
-    std::size_t from = 0;
-    if (it.trace.size() > most) {
-        from = it.trace.size() - most;
-        out << "  (" << from << " lines before)\n";
-    }
-    for (std::size_t i = from; i < it.trace.size(); i++)
+    // The beginning, and the end where it fails.
+    constexpr std::size_t head = 150;
+    constexpr std::size_t tail = 250;
+    for (std::size_t i = 0; i < it.trace.size(); i++) {
+        if (i == head && it.trace.size() > head + tail) {
+            i = it.trace.size() - tail;
+            out << "  (" << i - head << " lines left out)\n";
+        }
         out << it.trace[i] << "\n";
+    }
     return out;
 }
 

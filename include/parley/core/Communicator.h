@@ -232,7 +232,8 @@ private:
     virtual bool handle_in_place() { return false; }
     // Additive. The peer of a session that awaits its reply is gone (RST, hang-up, write error,
     // TLS close and FIN); a bare FIN is not that. On the loop, and only for sessions that
-    // handle_in_place(): others may be deleted by another thread at any time.
+    // handle_in_place(): those are destroyed on their loop, whoever replies; others may be deleted by
+    // another thread at any time.
     virtual void handle_peer_closed() {}
     // Additive. True: a request that found its kept-alive connection closed by the peer, before
     // any byte of an answer, is sent once more on a fresh one; message_out() is called again.
@@ -438,6 +439,8 @@ public:
 private:
     CommSession *session;
     CommConnEntry *entry = nullptr;
+    int8_t pending_state = 0; // what the node delivers
+    int pending_error = 0;
     CommNode node;
 
     friend class CommMachine;
