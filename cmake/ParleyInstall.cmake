@@ -3,7 +3,7 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/parley")
 
-install(TARGETS parley_core parley_protocol parley_coro EXPORT parleyTargets
+install(TARGETS parley_core parley_protocol parley_coro parley_sim EXPORT parleyTargets
     ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
     LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
     RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
@@ -40,3 +40,5 @@ elseif(PARLEY_SANITIZE STREQUAL "thread")
 endif()
 configure_file("${CMAKE_CURRENT_LIST_DIR}/parley.pc.in" "${PROJECT_BINARY_DIR}/parley.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/parley.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+configure_file("${CMAKE_CURRENT_LIST_DIR}/parley-sim.pc.in" "${PROJECT_BINARY_DIR}/parley-sim.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/parley-sim.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -1,13 +1,14 @@
 # parley_test(NAME core SOURCES a.cpp b.cpp [LIBS lib...] [TIMEOUT seconds] [SERIAL] [QUICK] [DEFINITIONS d...]
-#             [DEPENDS target...])
+#             [DEPENDS target...] [SEEDED])
 #
 # One doctest executable per room, test_<NAME>, with each of its TEST_CASEs registered in CTest under
 # "<NAME>: <the test's sentence>", in a process and with a time limit of its own. SERIAL: they measure time or use the
 # whole machine, and run while no other test does. QUICK: the room's own code is compiled with -O1 also where the rest is
 # with -O2, for the sake of CI's time; not for rooms whose templates are what is tested. DEPENDS: programs that the tests
-# start.
+# start. SEEDED: the tests search seeds in simulated worlds; the program is called seeded_<NAME>, and
+# `./parley test --seeds` builds and runs all of them (target `seeded`).
 function(parley_test)
-    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL;QUICK" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
+    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL;QUICK;SEEDED" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
     if(NOT arg_SOURCES)
         message(STATUS "tests/${arg_NAME}: no sources yet")
         return()
@@ -17,6 +18,9 @@ function(parley_test)
     endif()
 
     set(target test_${arg_NAME})
+    if(arg_SEEDED)
+        set(target seeded_${arg_NAME})
+    endif()
     add_executable(${target} ${arg_SOURCES})
     parley_target(${target})
     target_link_libraries(${target} PRIVATE parley_doctest_main ${arg_LIBS})
@@ -24,6 +28,12 @@ function(parley_test)
     target_compile_definitions(${target} PRIVATE ${arg_DEFINITIONS})
     if(arg_QUICK)
         target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+    endif()
+    if(arg_SEEDED)
+        if(NOT TARGET seeded)
+            add_custom_target(seeded)
+        endif()
+        add_dependencies(seeded ${target})
     endif()
     if(arg_DEPENDS)
         add_dependencies(${target} ${arg_DEPENDS})

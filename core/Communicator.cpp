@@ -15,6 +15,8 @@ using parley::core::Loop;
 
 namespace {
 
+constexpr size_t max_threads = 1 << 22; // of one kind; Linux has fewer in all (PID_MAX_LIMIT)
+
 int refuse(int error) {
     errno = error;
     return -1;
@@ -64,6 +66,8 @@ int Communicator::init(size_t poller_threads, size_t handler_threads) {
         CommMachine::release_core(core);
         core = nullptr;
     }
+    if (poller_threads > max_threads || handler_threads > max_threads)
+        return refuse(EAGAIN); // as pthread_create says where there can be no more
     auto *fresh = new (std::nothrow) CommCore;
     if (fresh == nullptr)
         return refuse(ENOMEM);
@@ -124,7 +128,8 @@ void Communicator::deinit() {
 
 Communicator::~Communicator() {
     deinit();
-    if (core != nullptr)
+    // What deinit() has refused to stop goes on: exit() was called in one of its callbacks, and the process ends.
+    if (core != nullptr && core->stopping.load(std::memory_order_acquire))
         CommMachine::release_core(core);
 }
 

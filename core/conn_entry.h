@@ -163,6 +163,7 @@ struct CommConnEntry : parley::core::Source {
     parley::core::Leftover *leftover = nullptr;
     parley::core::Outbox *outbox = nullptr;
     CommTurn *turns = nullptr; // service: those that await their replies, oldest first
+    CommConnEntry *next_buried = nullptr;
     CommNode node;
 };
 

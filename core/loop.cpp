@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-
 #include "machine.h"
 
 namespace parley::core {
@@ -55,8 +54,10 @@ int Loop::open(CommCore *owner, Communicator *communicator, size_t index) {
 }
 
 Loop::~Loop() {
-    for (Output *output : spare_outputs_)
+    while (Output *output = spare_outputs_) {
+        spare_outputs_ = output->next;
         CommMachine::free_output(output);
+    }
     close_descriptors();
     if (world != nullptr) {
         world->deallocate(read_buffer);
@@ -79,11 +80,13 @@ void Loop::run() {
         // What they finished must not wait for the next event: the poll may sleep.
         flush_handed();
         empty_graveyard();
-        if (stopping_ && !has_work() && CommMachine::loop_is_empty(this)) {
+        if (stopping_ && !has_work()) {
             // The last look. Mail that has come still runs, and what that leads to; only an empty box is
             // closed, so whoever is refused may take it that nothing happens here any more.
             CommNode *none = nullptr;
-            if (mailbox_.compare_exchange_strong(none, &closed_mark, std::memory_order_acq_rel))
+            if (!CommMachine::loop_is_empty(this))
+                parley::sync::yield(); // to the thread that has claimed what is left and is about to post it
+            else if (mailbox_.compare_exchange_strong(none, &closed_mark, std::memory_order_acq_rel))
                 break;
         }
         poll();
@@ -109,6 +112,9 @@ void Loop::poll() {
     }
     struct epoll_event events[max_events];
     int n = world->epoll_wait(epoll_fd_, events, max_events, timeout);
+    // Interrupted, perhaps for long (SIGSTOP): what has arrived meanwhile comes before what has run out.
+    if (n < 0)
+        n = world->epoll_wait(epoll_fd_, events, max_events, 0);
     refresh_clock();
     for (int i = 0; i < n; i++) {
         uint32_t slot = static_cast<uint32_t>(events[i].data.u64);
@@ -289,32 +295,37 @@ void Loop::remove_source(Source *source, int fd) {
 }
 
 void Loop::bury(CommConnEntry *entry) {
-    graveyard_.push_back(entry);
+    entry->next_buried = graveyard_;
+    graveyard_ = entry;
 }
 
 void Loop::empty_graveyard() {
     // Destroying a connection object may run user code that buries another one.
-    while (!graveyard_.empty()) {
-        CommConnEntry *entry = graveyard_.back();
-        graveyard_.pop_back();
+    while (CommConnEntry *entry = graveyard_) {
+        graveyard_ = entry->next_buried;
         CommMachine::unpin(entry);
     }
 }
 
 Output *Loop::get_output() {
-    if (spare_outputs_.empty())
+    Output *output = spare_outputs_;
+    if (output == nullptr)
         return CommMachine::new_output();
-    Output *output = spare_outputs_.back();
-    spare_outputs_.pop_back();
+    spare_outputs_ = output->next;
+    spare_output_count_--;
+    output->next = nullptr;
     return output;
 }
 
 void Loop::put_output(Output *output) {
     constexpr size_t keep = 64;
-    if (spare_outputs_.size() < keep)
-        spare_outputs_.push_back(output);
-    else
+    if (spare_output_count_ == keep) {
         CommMachine::free_output(output);
+        return;
+    }
+    output->next = spare_outputs_;
+    spare_outputs_ = output;
+    spare_output_count_++;
 }
 
 } // namespace parley::core

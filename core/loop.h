@@ -172,8 +172,9 @@ private:
     TimerQueue timers_;
     std::vector<Slot> slots_;
     std::vector<uint32_t> free_slots_;
-    std::vector<CommConnEntry *> graveyard_;
-    std::vector<Output *> spare_outputs_;
+    CommConnEntry *graveyard_ = nullptr; // linked: to end a connection takes no memory
+    Output *spare_outputs_ = nullptr;
+    size_t spare_output_count_ = 0;
     struct iovec vectors_[max_vectors];
     bool vectors_lent_ = false;
     bool stopping_ = false;

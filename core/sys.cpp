@@ -10,8 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
+#include <thread>
 
 namespace parley::sys {
 
@@ -229,6 +231,10 @@ private:
 };
 
 } // namespace
+
+unsigned world::processors() {
+    return std::max(1u, std::thread::hardware_concurrency());
+}
 
 world &kernel() noexcept {
     // Never destroyed: sockets may be closed by the destructors of other statics.

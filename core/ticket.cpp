@@ -3,7 +3,8 @@
 //
 // One word per slot decides between completion and cancel:
 //   idle(g)      no submission in flight
-//   flying(g)    submitted; completion moves to idle(g+1), cancel() to cancelled(g)
+//   flying(g)    submitted; completion moves to idle(g+1), cancel() to looking(g)
+//   looking(g)   cancel() has the guard: on to cancelled(g), or back to flying(g); completion waits for it
 //   cancelled(g) cancel() was first; the completion that comes reports ECANCELED, moves to idle(g+1)
 //   waiting(g)   a thread is blocked for a target's slot: leaves as idle(g), or cancelled(g) by cancel()
 // `session` and `loop` are read by the loop that cancel() posted to; `guard` keeps the session from
@@ -20,7 +21,7 @@ namespace {
 
 using parley::core::Loop;
 
-enum : uint64_t { IDLE, FLYING, CANCELLED, WAITING };
+enum : uint64_t { IDLE, FLYING, LOOKING, CANCELLED, WAITING };
 
 constexpr uint64_t word(uint32_t generation, uint64_t state) {
     return static_cast<uint64_t>(generation) << 8 | state;
@@ -133,17 +134,22 @@ bool CommMachine::slot_finished(CommSession *session) {
     Slot *slot = table().find(session->ticket_slot);
     uint64_t now = slot->state.load(std::memory_order_acquire);
     uint64_t next = word(static_cast<uint32_t>(now >> 8) + 1, IDLE);
-    bool ours = true;
-    if ((now & 0xff) != FLYING ||
-        !slot->state.compare_exchange_strong(now, next, std::memory_order_acq_rel)) {
-        ours = (now & 0xff) != CANCELLED;
-        if (!ours) {
-            // cancel() may be about to post to the loop, which must not end before.
+    while ((now & 0xff) == FLYING || (now & 0xff) == LOOKING) {
+        if ((now & 0xff) == LOOKING) {
             slot->lock();
             slot->unlock();
+            now = slot->state.load(std::memory_order_acquire);
+        } else if (slot->state.compare_exchange_strong(now, next, std::memory_order_acq_rel)) {
+            return true;
         }
-        slot->state.store(next, std::memory_order_release);
     }
+    bool ours = (now & 0xff) != CANCELLED;
+    if (!ours) {
+        // cancel() may be about to post to the loop, which must not end before.
+        slot->lock();
+        slot->unlock();
+    }
+    slot->state.store(next, std::memory_order_release);
     return ours;
 }
 
@@ -223,14 +229,15 @@ int CommMachine::cancel(CommTicket ticket) {
         return -1;
     }
     slot->lock();
-    if (!slot->state.compare_exchange_strong(expected, word(ticket.generation, CANCELLED),
+    if (!slot->state.compare_exchange_strong(expected, word(ticket.generation, LOOKING),
                                              std::memory_order_acq_rel)) {
         slot->unlock();
         errno = ENOENT;
         return -1;
     }
     // A service session that nobody can answer any more is its owner's: nothing would follow. Until the guard
-    // is free its completion waits, so that it may be looked at.
+    // is free its completion waits, so that it may be looked at; and until it was looked at it is not cancelled
+    // for anybody, or its loop could end it for a cancel() that then says ENOENT.
     if (CommSession *session = slot->session;
         session != nullptr && session->passive && session->entry != nullptr &&
         !part_of(session->entry)->open.load(std::memory_order_acquire)) {
@@ -239,6 +246,7 @@ int CommMachine::cancel(CommTicket ticket) {
         errno = ENOENT;
         return -1;
     }
+    slot->state.store(word(ticket.generation, CANCELLED), std::memory_order_release);
     if (!slot->posted) {
         slot->posted = true;
         slot->node.run = [](CommNode *node) {

@@ -1,10 +1,11 @@
 #include <parley/runtime.hpp>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <optional>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include <parley/core/Communicator.h>
@@ -23,12 +24,15 @@ namespace {
 std::size_t threads_or_all(std::size_t wanted) noexcept {
     if (wanted != 0)
         return wanted;
-    const unsigned processors = std::thread::hardware_concurrency();
+    const unsigned processors = sys::current().processors();
     return processors ? processors : 1;
 }
 
 int milliseconds_or_none(std::chrono::milliseconds limit) noexcept {
-    return limit.count() < 0 ? -1 : static_cast<int>(limit.count());
+    // The core counts in int: 24 days stand for anything longer.
+    return limit.count() < 0
+               ? -1
+               : static_cast<int>(std::min<std::chrono::milliseconds::rep>(limit.count(), INT_MAX));
 }
 
 // A condition that threads wait for; signalled by the last to leave.

@@ -90,8 +90,8 @@ bool understand(const std::string &all, outcome &out) {
     message from(all);
     std::uint64_t failed = 0;
     std::uint64_t lines = 0;
-    if (!from.number(failed) || !from.number(out.fingerprint) || !from.number(out.number) || !from.text(out.what) ||
-        !from.number(lines))
+    if (!from.number(failed) || !from.number(out.fingerprint) || !from.number(out.number) ||
+        !from.text(out.what) || !from.number(lines))
         return false;
     out.failed = failed != 0;
     for (std::uint64_t i = 0; i < lines; i++) {

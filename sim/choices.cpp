@@ -30,8 +30,7 @@ std::uint64_t generator::next() noexcept {
 choices::choices(std::uint64_t seed) noexcept
     : generators_{generator(seed * 8 + 1), generator(seed * 8 + 2), generator(seed * 8 + 3),
                   generator(seed * 8 + 4)},
-      bytes_(seed * 8 + 5) {
-}
+      bytes_(seed * 8 + 5) {}
 
 std::uint32_t choices::told(stream from, std::uint32_t n) {
     const auto index = static_cast<std::size_t>(from);

@@ -18,7 +18,7 @@ std::size_t disk::used() const noexcept {
 }
 
 ssize_t disk_file::read(void *out, std::size_t size, off_t offset) {
-    if ((flags_ & O_ACCMODE) == O_WRONLY)
+    if (!readable())
         return errno = EBADF, -1;
     const off_t at = offset < 0 ? at_ : offset;
     const std::string &bytes = content_->bytes;
@@ -31,10 +31,11 @@ ssize_t disk_file::read(void *out, std::size_t size, off_t offset) {
 }
 
 ssize_t disk_file::write(const void *from, std::size_t size, off_t offset) {
-    if ((flags_ & O_ACCMODE) == O_RDONLY)
+    if (!writable())
         return errno = EBADF, -1;
     std::string &bytes = content_->bytes;
-    const auto at = (flags_ & O_APPEND) != 0 ? bytes.size() : static_cast<std::size_t>(offset < 0 ? at_ : offset);
+    const auto at =
+        (flags_ & O_APPEND) != 0 ? bytes.size() : static_cast<std::size_t>(offset < 0 ? at_ : offset);
     const disk &whole = home().files;
     if (at + size > bytes.size()) {
         // What fits is written, as on a disk.

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <fcntl.h>
+
 #include <map>
 #include <memory>
 #include <string>
@@ -32,6 +34,8 @@ public:
     // As preadv and pwritev with one buffer: a count, or -1 and errno. Offset -1: where the last one ended.
     ssize_t read(void *out, std::size_t size, off_t offset);
     ssize_t write(const void *from, std::size_t size, off_t offset);
+    bool readable() const noexcept { return (flags_ & O_ACCMODE) != O_WRONLY; }
+    bool writable() const noexcept { return (flags_ & O_ACCMODE) != O_RDONLY; }
 
 private:
     std::string path_;

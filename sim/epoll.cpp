@@ -45,7 +45,9 @@ int epoll::control(int operation, file &target, const epoll_event *event) {
     case EPOLL_CTL_ADD:
         if (place != registrations_.end())
             return EEXIST;
-        place = registrations_.emplace(target.descriptor, registration{&target, event->events, event->data.u64}).first;
+        place =
+            registrations_.emplace(target.descriptor, registration{&target, event->events, event->data.u64})
+                .first;
         target.watched_by.push_back(this);
         break;
     case EPOLL_CTL_MOD:
@@ -103,8 +105,9 @@ int epoll::collect(epoll_event *events, int max) {
     std::size_t rest = ready_.size();
     std::vector<int> again;
     while (n < max && rest > 0) {
-        // Their order is nobody's promise.
-        const auto at = k.chosen().who(static_cast<std::uint32_t>(rest), true, 0);
+        // Their order within a batch is nobody's promise; that those which do not fit are the next ones is.
+        const std::size_t first = std::min(rest, static_cast<std::size_t>(max - n));
+        const auto at = k.chosen().who(static_cast<std::uint32_t>(first), true, 0);
         const int number = ready_[at];
         ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(at));
         rest--;
@@ -132,13 +135,17 @@ int epoll::collect(epoll_event *events, int max) {
     // Beside what is real, so that no thread lives on lies alone.
     if (n > 0 && n < max && !registrations_.empty() && k.fault("spurious event", odds.spurious_event)) {
         auto place = registrations_.begin();
-        std::advance(place, k.chosen().draw(stream::fault, static_cast<std::uint32_t>(registrations_.size())));
+        std::advance(place,
+                     k.chosen().draw(stream::fault, static_cast<std::uint32_t>(registrations_.size())));
+        registration &one = place->second;
+        const std::uint32_t lie = one.disabled ? 0 : one.events & (EPOLLIN | EPOLLOUT);
         // Never two of one registration in a batch: that a kernel does not do.
-        if (std::none_of(events, events + n,
-                         [&](const epoll_event &told) { return told.data.u64 == place->second.data; })) {
-            events[n].events = place->second.events & (EPOLLIN | EPOLLOUT);
-            events[n].data.u64 = place->second.data;
+        if (lie != 0 && std::none_of(events, events + n,
+                                     [&](const epoll_event &told) { return told.data.u64 == one.data; })) {
+            events[n].events = lie;
+            events[n].data.u64 = one.data;
             n++;
+            one.disabled = (one.events & EPOLLONESHOT) != 0;
         }
     }
     if (n > 0 && n < max && !removed_.empty() && k.fault("stale event", odds.stale_event)) {

@@ -17,32 +17,46 @@ const char *name_of(long number, bool &descriptor) {
     switch (number) {
     case SYS_read:
     case SYS_readv:
-    case SYS_pread64: return "read()";
+    case SYS_pread64:
+        return "read()";
     case SYS_write:
-    case SYS_writev: return "write()";
+    case SYS_writev:
+        return "write()";
     case SYS_recvfrom:
-    case SYS_recvmsg: return "recv()";
+    case SYS_recvmsg:
+        return "recv()";
     case SYS_sendto:
-    case SYS_sendmsg: return "send()";
+    case SYS_sendmsg:
+        return "send()";
     case SYS_accept:
-    case SYS_accept4: return "accept()";
-    case SYS_connect: return "connect()";
+    case SYS_accept4:
+        return "accept()";
+    case SYS_connect:
+        return "connect()";
     case SYS_epoll_wait:
-    case SYS_epoll_pwait: return "epoll_wait()";
-    default: break;
+    case SYS_epoll_pwait:
+        return "epoll_wait()";
+    default:
+        break;
     }
     descriptor = false;
     switch (number) {
-    case SYS_futex: return "a lock, condition variable or atomic that is not parley::sync's";
+    case SYS_futex:
+        return "a lock, condition variable or atomic that is not parley::sync's";
     case SYS_poll:
-    case SYS_ppoll: return "poll()";
+    case SYS_ppoll:
+        return "poll()";
     case SYS_select:
-    case SYS_pselect6: return "select()";
+    case SYS_pselect6:
+        return "select()";
     case SYS_nanosleep:
-    case SYS_clock_nanosleep: return "a sleep in real time";
+    case SYS_clock_nanosleep:
+        return "a sleep in real time";
     case SYS_wait4:
-    case SYS_waitid: return "the end of a process";
-    default: return nullptr;
+    case SYS_waitid:
+        return "the end of a process";
+    default:
+        return nullptr;
     }
 }
 

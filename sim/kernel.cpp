@@ -14,11 +14,13 @@ namespace parley::sim::detail {
 namespace {
 
 constexpr const char *names[] = {
-    "socket",     "bind",       "listen",       "accept",    "connect",       "shutdown",     "getsockname",
-    "getpeername", "getsockopt", "setsockopt",  "recv",      "send",          "recvmsg",      "sendmsg",
-    "recvmmsg",   "sendmmsg",   "read",         "write",     "set_nonblocking", "close",      "epoll_create",
-    "epoll_ctl",  "epoll_wait", "eventfd",      "open",      "preadv",        "pwritev",      "fsync",
-    "fdatasync",  "getaddrinfo", "sigaction",   "thread_start", "random",     "allocate",
+    "socket",       "bind",         "listen",      "accept",          "connect",
+    "shutdown",     "getsockname",  "getpeername", "getsockopt",      "setsockopt",
+    "recv",         "send",         "recvmsg",     "sendmsg",         "recvmmsg",
+    "sendmmsg",     "read",         "write",       "set_nonblocking", "close",
+    "epoll_create", "epoll_ctl",    "epoll_wait",  "eventfd",         "open",
+    "preadv",       "pwritev",      "fsync",       "fdatasync",       "getaddrinfo",
+    "sigaction",    "thread_start", "random",      "allocate",
 };
 
 // Friday, 2 January 2026, noon: certificates that a test makes today would not be valid yet in 1970.
@@ -34,7 +36,7 @@ const char *name_of(call which) {
 }
 
 kernel::kernel(std::uint64_t its_seed)
-    : seed(its_seed), choices_(its_seed), scheduler_(*this, choices_), network_(*this),
+    : seed(its_seed), choices_(its_seed), network_(*this), scheduler_(*this, choices_),
       wall_offset_(wall_clock_at_start - monotonic_at_start) {
     scheduler_.jump(monotonic_at_start);
     network_.add("localhost");
@@ -81,6 +83,11 @@ void kernel::run(const std::function<void()> &f) {
             fail(std::string("the program threw: ") + error.what());
         scheduler_.end();
         throw;
+    } catch (...) { // a test framework's way out
+        if (sink_ != nullptr)
+            fail("the program threw what is no std::exception");
+        scheduler_.end();
+        throw;
     }
     const std::string left = leftovers();
     if (!left.empty() && sink_ != nullptr)
@@ -106,7 +113,8 @@ std::string kernel::leftovers() const {
 void kernel::fail(const std::string &what) {
     if (sink_ != nullptr)
         sink_(*this, what);
-    std::fprintf(stderr, "\nparley::sim: seed %llu: %s\n", static_cast<unsigned long long>(seed), what.c_str());
+    std::fprintf(stderr, "\nparley::sim: seed %llu: %s\n", static_cast<unsigned long long>(seed),
+                 what.c_str());
     if (trace_.empty())
         std::fprintf(stderr, "(world::keep_trace() before run() keeps a trace)\n");
     constexpr std::size_t most = 200;
@@ -313,7 +321,10 @@ int kernel::eventfd() {
 }
 
 int kernel::epoll_ctl(int epfd, int operation, int fd, epoll_event *event) {
-    if (!enter(call::epoll_ctl, fd))
+    // Only what needs memory can fail: to take a descriptor out never does.
+    if (operation != EPOLL_CTL_ADD)
+        scheduler_.point("epoll_ctl", nullptr);
+    else if (!enter(call::epoll_ctl, fd))
         return -1;
     auto *set = find_as<epoll>(call::epoll_ctl, epfd);
     file *target = find(call::epoll_ctl, fd);
@@ -321,6 +332,8 @@ int kernel::epoll_ctl(int epfd, int operation, int fd, epoll_event *event) {
         return leave_int(call::epoll_ctl, fd, set == nullptr && epfd >= 0 ? -EINVAL : -EBADF);
     if (dynamic_cast<disk_file *>(target) != nullptr)
         return leave_int(call::epoll_ctl, fd, -EPERM);
+    if (target == set)
+        return leave_int(call::epoll_ctl, fd, -EINVAL);
     const char *what = operation == EPOLL_CTL_ADD ? "add" : operation == EPOLL_CTL_MOD ? "modify" : "remove";
     return leave_int(call::epoll_ctl, fd, -set->control(operation, *target, event), what);
 }
@@ -330,7 +343,7 @@ int kernel::epoll_wait(int epfd, epoll_event *events, int max, int64_t timeout_n
         return -1;
     auto *set = find_as<epoll>(call::epoll_wait, epfd);
     if (set == nullptr || max <= 0)
-        return leave_int(call::epoll_wait, epfd, set == nullptr ? -EBADF : -EINVAL);
+        return leave_int(call::epoll_wait, epfd, epfd < 0 ? -EBADF : -EINVAL);
     const std::int64_t deadline = timeout_ns < 0 ? never : scheduler_.now() + timeout_ns;
     int n = set->collect(events, max);
     while (n == 0 && timeout_ns != 0) {

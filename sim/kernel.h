@@ -1,5 +1,6 @@
 // The simulated kernel: parley::sys::world over the world's hosts, sockets and files. It checks what it is
-// handed, injects what was planned, traces what was called; what a call does stands with what it is called on.
+// handed, injects what was planned, traces what was called; what a call does stands with what it is called
+// on.
 
 #pragma once
 
@@ -62,7 +63,9 @@ public:
         double chance = 0;
         const host_state *where = nullptr;
     };
-    void plan_failure(call which, const planned &how) { plans_[static_cast<std::size_t>(which)].push_back(how); }
+    void plan_failure(call which, const planned &how) {
+        plans_[static_cast<std::size_t>(which)].push_back(how);
+    }
     void plan_cut(const cut &how) { cuts_.push_back(how); }
     void set_faults(const faults &chances) { faults_ = chances; }
     void set_wall_clock(std::int64_t ns) { wall_offset_ = ns - scheduler_.now(); }
@@ -117,6 +120,7 @@ public:
     int sigaction(int signal, const struct sigaction *action, struct sigaction *old) override;
     int thread_start(sys::thread_handle *thread, void (*run)(void *), void *argument) override;
     void thread_join(sys::thread_handle thread) override;
+    unsigned processors() override { return 2; } // the same on every machine
     int64_t monotonic_ns() override;
     int64_t realtime_ns() override;
     ssize_t random(void *buffer, size_t size) override;
@@ -145,6 +149,8 @@ private:
         return dynamic_cast<Kind *>(find(which, fd));
     }
     int give_number(std::shared_ptr<file> one);
+    int no_stream(int fd, int packets);
+    int connect_stream(stream_socket &stream, const address &to);
     ssize_t read_stream(call which, stream_socket &from, const iovec *iov, std::size_t count, int flags);
     ssize_t write_stream(call which, stream_socket &to, const iovec *iov, std::size_t count, int flags);
     ssize_t read_datagram(datagram &from, msghdr &message, int flags);
@@ -153,8 +159,8 @@ private:
     std::string leftovers() const;
 
     choices choices_;
+    network network_; // outlives the sockets in what the scheduler has still planned
     scheduler scheduler_;
-    network network_;
     faults faults_;
     std::array<std::vector<planned>, 40> plans_;
     std::vector<cut> cuts_;

@@ -66,6 +66,8 @@ void network::set_link(host_state &a, host_state &b, const struct link &how) {
 
 void network::set_up(host_state &a, host_state &b, bool up) {
     wire &it = between(a, b);
+    if (it.up && !up)
+        it.outages++;
     it.up = up;
     if (!up)
         return;
@@ -86,7 +88,8 @@ std::int64_t network::arrival(host_state &from, host_state &to, std::size_t size
     if (it.how.bytes_per_second != 0) {
         std::int64_t &free_at = it.free_at[from.index <= to.index ? 0 : 1];
         when = std::max(when, free_at);
-        when += static_cast<std::int64_t>(static_cast<double>(size) * 1e9 / static_cast<double>(it.how.bytes_per_second));
+        when += static_cast<std::int64_t>(static_cast<double>(size) * 1e9 /
+                                          static_cast<double>(it.how.bytes_per_second));
         free_at = when;
     }
     when += it.how.latency.count();

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "address.h"
@@ -32,10 +33,14 @@ struct host_state {
     std::uint16_t first_port = 32768, last_port = 60999;
     std::uint16_t next_port = 32768;
     // Who is bound to a port: several with SO_REUSEPORT or different addresses.
-    std::multimap<std::uint16_t, stream_socket *> stream_ports;
+    struct port_users {
+        std::vector<stream_socket *> bound;           // in that order
+        std::unordered_set<stream_socket *> accepted; // may be many; no order is taken from them
+    };
+    std::map<std::uint16_t, port_users> stream_ports;
     std::multimap<std::uint16_t, datagram *> datagram_ports;
-    std::map<std::string, stream_socket *> unix_streams;     // nullptr: the name is left, the socket gone
-    std::map<std::string, datagram *> unix_datagrams;
+    std::map<std::string, stream_socket *> unix_streams; // nullptr: the name is left, the socket gone
+    std::map<std::string, datagram *> unix_datagrams;    // as above
 };
 
 class network {
@@ -53,7 +58,7 @@ public:
     void set_up(host_state &a, host_state &b, bool up);
     bool up(host_state &a, host_state &b);
 
-    // When a segment of `size` bytes that is sent now arrives, not before `after`. INT64_MAX: the link is down.
+    // When a segment of `size` bytes that is sent now arrives, not before `after`.
     std::int64_t arrival(host_state &from, host_state &to, std::size_t size, std::int64_t after);
     // Runs `what` at that time; while the link is down it waits for heal().
     void deliver(host_state &from, host_state &to, std::int64_t when, std::function<void()> what);
@@ -61,6 +66,7 @@ public:
     struct wire {
         struct link how;
         bool up = true;
+        unsigned outages = 0;
         std::int64_t free_at[2] = {0, 0}; // bandwidth is taken until then
         std::vector<std::function<void()>> held[2];
     };

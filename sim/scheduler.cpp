@@ -52,8 +52,7 @@ int kernel_thread_id() {
 
 } // namespace
 
-scheduler::scheduler(listener &world, choices &from) noexcept : world_(world), choices_(from) {
-}
+scheduler::scheduler(listener &world, choices &from) noexcept : world_(world), choices_(from) {}
 
 scheduler::~scheduler() = default;
 
@@ -133,8 +132,7 @@ void scheduler::watch() {
         if (over_.load(std::memory_order_acquire) == 0 && still >= patience) {
             const thread *stuck = runner_thread_.load();
             world_.fail("thread \"" + stuck->name + "\" has the baton and made no step for " +
-                        std::to_string(patience) + " s of real time: " +
-                        what_hangs(runner_.load()));
+                        std::to_string(patience) + " s of real time: " + what_hangs(runner_.load()));
         }
     }
 }
@@ -165,8 +163,7 @@ void scheduler::point(const char *doing, const void *object) {
         world_.trace(doing, "");
     const double stalls = world_.stall_chance();
     if (stalls > 0 && choices_.seldom(stream::fault, stalls) != 0) {
-        const std::int64_t time =
-            1 + choices_.draw(stream::fault, 1000) * (world_.longest_stall() / 1000);
+        const std::int64_t time = 1 + choices_.draw(stream::fault, 1000) * (world_.longest_stall() / 1000);
         world_.trace("stall", "for " + std::to_string(time / 1000) + " us");
         block("stalls", nullptr, now_ + time);
         it.doing = doing;
@@ -175,8 +172,7 @@ void scheduler::point(const char *doing, const void *object) {
     }
     if (ready_.empty())
         return;
-    const std::uint32_t k =
-        choices_.who(static_cast<std::uint32_t>(ready_.size() + 1), false, preemption_);
+    const std::uint32_t k = choices_.who(static_cast<std::uint32_t>(ready_.size() + 1), false, preemption_);
     if (k == 0)
         return;
     thread &next = *ready_[k - 1];

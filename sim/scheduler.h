@@ -33,11 +33,11 @@ struct thread {
     std::string name;
     host_state *home = nullptr;
     state now = state::ready;
-    const char *doing = "starts";   // the last call, or what it is blocked in
-    const void *object = nullptr;   // of that
-    std::int64_t deadline = never;  // while blocked
-    bool woken = false;             // by wake(), not by its deadline
-    std::vector<thread *> joining;  // threads that wait for its end
+    const char *doing = "starts";  // the last call, or what it is blocked in
+    const void *object = nullptr;  // of that
+    std::int64_t deadline = never; // while blocked
+    bool woken = false;            // by wake(), not by its deadline
+    std::vector<thread *> joining; // threads that wait for its end
 
     void (*run)(void *) = nullptr;
     void *argument = nullptr;

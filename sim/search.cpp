@@ -55,7 +55,8 @@ void tell_of_crashes(detail::kernel &world) {
 #endif
 }
 
-outcome run_once(std::uint64_t seed, const std::function<void(world &)> &program, const drawn *told, bool traced) {
+outcome run_once(std::uint64_t seed, const std::function<void(world &)> &program, const drawn *told,
+                 bool traced) {
     return detail::in_child([&] {
         world it(seed);
         detail::kernel &kernel = world_access::kernel_of(it);
@@ -84,7 +85,8 @@ std::string kind_of(const std::string &what) {
 std::uint64_t count(const drawn &taken) {
     std::uint64_t sum = 0;
     for (const auto &numbers : taken)
-        sum += static_cast<std::uint64_t>(std::count_if(numbers.begin(), numbers.end(), [](auto v) { return v != 0; }));
+        sum += static_cast<std::uint64_t>(
+            std::count_if(numbers.begin(), numbers.end(), [](auto v) { return v != 0; }));
     return sum;
 }
 
@@ -116,7 +118,9 @@ public:
     std::size_t tries() const noexcept { return tries_; }
 
 private:
-    bool tired() const { return tries_ >= most_tries || std::chrono::steady_clock::now() - began_ > most_time; }
+    bool tired() const {
+        return tries_ >= most_tries || std::chrono::steady_clock::now() - began_ > most_time;
+    }
 
     // True: this fails alike and is smaller.
     bool take(const drawn &told) {
@@ -191,7 +195,8 @@ std::optional<std::uint64_t> from_environment(const char *name) {
     return value;
 }
 
-failure tell(std::string_view name, std::uint64_t seed, outcome first, const std::function<void(world &)> &program) {
+failure tell(std::string_view name, std::uint64_t seed, outcome first,
+             const std::function<void(world &)> &program) {
     failure it;
     it.name = name;
     it.seed = seed;
@@ -207,7 +212,8 @@ failure tell(std::string_view name, std::uint64_t seed, outcome first, const std
 
 } // namespace
 
-std::optional<failure> search(std::string_view name, std::size_t seeds, const std::function<void(world &)> &program) {
+std::optional<failure> search(std::string_view name, std::size_t seeds,
+                              const std::function<void(world &)> &program) {
     std::uint64_t first = 1;
     if (auto one = from_environment("PARLEY_SEED")) {
         first = *one;
@@ -231,8 +237,8 @@ std::ostream &operator<<(std::ostream &out, const failure &it) {
     out << it.name << ": seed " << it.seed << " fails: " << it.what << "\n";
     if (it.seed != 0)
         out << "Again: ./parley test --seed " << it.seed << " -k '" << it.name << "'\n";
-    out << "The smallest run found that fails so (" << it.choices << " choices of " << it.choices_before << " left, after "
-        << it.tries << " tries):\n";
+    out << "The smallest run found that fails so (" << it.choices << " choices of " << it.choices_before
+        << " left, after " << it.tries << " tries):\n";
     // The beginning, and the end where it fails.
     constexpr std::size_t head = 150;
     constexpr std::size_t tail = 250;

@@ -112,7 +112,8 @@ void world::set_faults(const faults &chances) {
 }
 
 void world::fail_calls(call which, int error, const plan &when, const host *where) {
-    kernel_->plan_failure(which, {error, when.after, when.times, 0, where != nullptr ? &where->state_ : nullptr});
+    kernel_->plan_failure(which,
+                          {error, when.after, when.times, 0, where != nullptr ? &where->state_ : nullptr});
 }
 
 void world::fail_calls_by_chance(call which, int error, double chance, const host *where) {

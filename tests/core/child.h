@@ -1,5 +1,5 @@
-// A part of a test that runs in a process of its own, because it is killed, stopped, or exits. Make one while no
-// Communicator runs here: a child has only the thread that forked it.
+// A part of a test that runs in a process of its own, because it is killed, stopped, or exits. Make one while
+// no Communicator runs here: a child has only the thread that forked it.
 
 #pragma once
 
@@ -76,6 +76,8 @@ public:
             text += c;
         return text;
     }
+    // Over there: what goes to standard error is lines for the other side.
+    void say_errors() { dup2(out_, 2); }
     // Waits for its end: the exit status, or minus the signal.
     int status() {
         int how = 0;

@@ -1,5 +1,5 @@
-// Clocks that tests set: a machine that has been up for decades, limits of weeks, a wall clock that jumps. Time
-// passes when the test says so.
+// Clocks that tests set: a machine that has been up for decades, limits of weeks, a wall clock that jumps.
+// Time passes when the test says so.
 
 #include "scripted.h"
 

@@ -1,5 +1,5 @@
-// Settings that make no sense, or little: too many threads, no time, less than no time, no room. Each is refused
-// or means what its comment says, and never something else.
+// Settings that make no sense, or little: too many threads, no time, less than no time, no room. Each is
+// refused or means what its comment says, and never something else.
 
 #include "scripted.h"
 
@@ -215,5 +215,14 @@ TEST_CASE("a target for no connections and a file service for no operations are 
     for (int events : {0, -1, INT_MIN}) {
         CHECK(files.init(events) == -1);
         CHECK(errno == EINVAL);
+    }
+}
+
+TEST_CASE("a number of loops that no memory could hold is refused, and nothing is thrown") {
+    for (size_t loops : {SIZE_MAX, SIZE_MAX / 8, SIZE_MAX / 16}) {
+        Communicator comm;
+        int result = 0;
+        CHECK_NOTHROW(result = comm.init(loops, 0));
+        CHECK(result == -1);
     }
 }

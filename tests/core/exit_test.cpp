@@ -72,6 +72,23 @@ TEST_CASE("exit() from a callback ends the program with its status: on a loop or
     }
 }
 
+TEST_CASE(
+    "exit() from a timer of a static Communicator that has nothing else ends the program with its status") {
+    for (size_t handlers : {0U, 1U}) {
+        CAPTURE(handlers);
+        process::Child child([&](process::Child &) {
+            static Running comm(2, handlers);
+            auto *nap = new Nap(0ms);
+            nap->then = [](Nap &) { exit(status); };
+            if (comm.sleep(nap) < 0)
+                process::Child::end(1);
+            for (;;)
+                pause();
+        });
+        CHECK(child.status() == status);
+    }
+}
+
 TEST_CASE("static Communicators, targets and timers of two instances go in whatever order at exit()") {
     for (bool targets_first : {false, true}) {
         CAPTURE(targets_first);

@@ -1,5 +1,6 @@
-// Whose turn it is: one connection that floods, or a crowd that connects, does not keep the others from theirs.
-// Everything has arrived before the loop looks, so what is checked is the order of its doings and no time.
+// Whose turn it is: one connection that floods, or a crowd that connects, does not keep the others from
+// theirs. Everything has arrived before the loop looks, so what is checked is the order of its doings and no
+// time.
 
 #include "scripted.h"
 
@@ -29,10 +30,10 @@ public:
         return accepted;
     }
     ssize_t recv(int fd, void *buffer, size_t size, int flags) override {
-        return read(fd, real.recv(fd, buffer, size, flags));
+        return took(fd, real.recv(fd, buffer, size, flags));
     }
     ssize_t recvmsg(int fd, struct msghdr *message, int flags) override {
-        return read(fd, real.recvmsg(fd, message, flags));
+        return took(fd, real.recvmsg(fd, message, flags));
     }
     int epoll_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) override {
         {
@@ -63,7 +64,7 @@ public:
     }
 
 private:
-    ssize_t read(int fd, ssize_t n) {
+    ssize_t took(int fd, ssize_t n) {
         if (n > 0) {
             std::lock_guard lock(mutex_);
             bytes_[fd] += static_cast<size_t>(n);

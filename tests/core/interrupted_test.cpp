@@ -1,5 +1,5 @@
-// Signals that interrupt system calls: the seam makes a blocking call again, and a loop whose epoll_wait() ends
-// with EINTR loses nothing.
+// Signals that interrupt system calls: the seam makes a blocking call again, and a loop whose epoll_wait()
+// ends with EINTR loses nothing.
 
 #include <doctest/doctest.h>
 

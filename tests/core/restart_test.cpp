@@ -1,5 +1,5 @@
-// Again and again: a process that is killed and started anew on its port, a Communicator that starts and stops a
-// thousand times.
+// Again and again: a process that is killed and started anew on its port, a Communicator that starts and
+// stops a thousand times.
 
 #include <doctest/doctest.h>
 
@@ -13,8 +13,8 @@ using namespace peers;
 
 namespace {
 
-// Holds a port for the test without listening on it: nobody else gets it between two lives of the service, and
-// a bind() without SO_REUSEADDR is refused.
+// Holds a port for the test without listening on it: nobody else gets it between two lives of the service,
+// and a bind() without SO_REUSEADDR is refused.
 class ReservedPort {
 public:
     ReservedPort() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {

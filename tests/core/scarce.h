@@ -1,6 +1,6 @@
-// Memory that runs out: a world and an operator new that fail the n-th allocation, or all from the n-th on, of
-// the threads that parley has started and of the calls that a test makes inside a Scope. Allocations of the
-// test framework never fail. Include it in one file of an executable: it replaces operator new.
+// Memory that runs out: a world and an operator new that fail the n-th allocation, or all from the n-th on,
+// of the threads that parley has started and of the calls that a test makes inside a Scope. Allocations of
+// the test framework never fail. Include it in one file of an executable: it replaces operator new.
 
 #pragma once
 
@@ -135,6 +135,13 @@ void *operator new(size_t size) {
 }
 void *operator new[](size_t size) {
     return operator new(size);
+}
+// The library's own call those above, but a sanitizer brings others.
+void *operator new(size_t size, const std::nothrow_t &) noexcept {
+    return scarce::get(size);
+}
+void *operator new[](size_t size, const std::nothrow_t &) noexcept {
+    return scarce::get(size);
 }
 void operator delete(void *memory) noexcept {
     scarce::give_back(memory);

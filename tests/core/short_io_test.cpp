@@ -1,5 +1,5 @@
-// Sockets that take less than they are given, at every place where that may happen, and that say EAGAIN although
-// epoll has just called them ready.
+// Sockets that take less than they are given, at every place where that may happen, and that say EAGAIN
+// although epoll has just called them ready.
 
 #include "scripted.h"
 

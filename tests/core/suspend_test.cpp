@@ -1,4 +1,5 @@
-// A process that is stopped for a while and goes on: what became due meanwhile happens once.
+// A process that is stopped for a while and goes on: what became due meanwhile happens once, and what arrived
+// meanwhile is not called late.
 
 #include <doctest/doctest.h>
 
@@ -32,15 +33,22 @@ private:
 
 } // namespace
 
-TEST_CASE("after SIGSTOP and SIGCONT each timer has fired once, and no storm follows") {
+TEST_CASE(
+    "after SIGSTOP and SIGCONT each timer has fired once, and an answer that came meanwhile is in time") {
     SharedClock clock;
+    Socket listener = Socket::listening();
+    Address to = listener.address();
     process::Child child([&](process::Child &self) {
         fixture::InstalledWorld installed(clock);
         Running comm(1);
         Lines service;
         if (service.start(comm) < 0)
             self.end(1);
-        Target own(service.address());
+        Target remote(to, -1, 30000), own(service.address());
+        Ask slow("question");
+        slow.receive = 30000;
+        if (comm.request(&slow, &remote) < 0)
+            self.end(2);
         std::deque<Nap> naps;
         for (int i = 0; i < 100; i++) {
             naps.emplace_back(std::chrono::milliseconds(10000 + i * 100));
@@ -56,6 +64,10 @@ TEST_CASE("after SIGSTOP and SIGCONT each timer has fired once, and no storm fol
         for (Nap &nap : naps)
             if (!nap.done.wait() || !nap.is(SS_STATE_COMPLETE, 0))
                 self.end(5);
+        if (!slow.done.wait())
+            self.end(6);
+        if (!slow.is(CS_STATE_SUCCESS, 0))
+            self.end(7);
         CommLoopCounters counters = comm.loop(0)->counters();
         if (counters.timers != naps.size() || counters.turns - turns > 20)
             self.end(8); // a storm
@@ -67,6 +79,8 @@ TEST_CASE("after SIGSTOP and SIGCONT each timer has fired once, and no storm fol
         comm.unsleep(&later);
         self.end(later.done.wait() && service.finish() ? 0 : 11);
     });
+    Socket peer = listener.accepted();
+    CHECK(peer.receive(9) == "question\n");
     // It computes how long to sleep, and then it sleeps: stopped in between, it would sleep for that long again.
     pid_t loop = static_cast<pid_t>(atoi(child.line().c_str()));
     REQUIRE(eventually([&] {
@@ -74,6 +88,7 @@ TEST_CASE("after SIGSTOP and SIGCONT each timer has fired once, and no storm fol
         return call == SYS_epoll_pwait2 || call == SYS_epoll_wait || call == SYS_epoll_pwait;
     }));
     REQUIRE(child.stop());
+    CHECK(peer.send("answer\n"));
     clock.pass(100);
     child.go_on();
     CHECK(child.status() == 0);

@@ -44,9 +44,11 @@ struct frame {
     };
 };
 
-std::string encode(frame::kind what, std::size_t id, behaviour how, std::size_t answer_size, const std::string &body) {
+std::string encode(frame::kind what, std::size_t id, behaviour how, std::size_t answer_size,
+                   const std::string &body) {
     frame::header head{static_cast<std::uint32_t>(body.size()), static_cast<std::uint32_t>(id),
-                       static_cast<std::uint32_t>(answer_size), what, static_cast<unsigned char>(how), {}};
+                       static_cast<std::uint32_t>(answer_size), what,
+                       static_cast<unsigned char>(how),         {}};
     std::string bytes(sizeof head, '\0');
     memcpy(bytes.data(), &head, sizeof head);
     return bytes + body;
@@ -62,7 +64,8 @@ private:
         int n = 0;
         std::size_t at = 0;
         while (at < bytes.size() && n < max) {
-            const std::size_t size = n + 1 == max ? bytes.size() - at : std::min<std::size_t>(bytes.size() - at, 1 + at * 2);
+            const std::size_t size =
+                n + 1 == max ? bytes.size() - at : std::min<std::size_t>(bytes.size() - at, 1 + at * 2);
             vectors[n++] = {bytes.data() + at, size};
             at += size;
         }
@@ -140,7 +143,9 @@ private:
 
 class pushing final : public CommPush {
 public:
-    pushing(CommSession *on, reference &rules, std::string bytes) : CommPush(on), rules_(rules) { out_.bytes = std::move(bytes); }
+    pushing(CommSession *on, reference &rules, std::string bytes) : CommPush(on), rules_(rules) {
+        out_.bytes = std::move(bytes);
+    }
 
 private:
     CommMessageOut *message_out() override { return &out_; }
@@ -330,8 +335,7 @@ void server::handle_unbound() {
     program_.something_ended();
 }
 
-served::served(server &owner) : owner_(owner), report_(owner.program_.rules.begin(owner.number_)) {
-}
+served::served(server &owner) : owner_(owner), report_(owner.program_.rules.begin(owner.number_)) {}
 served::~served() {
     owner_.program_.rules.destroyed(report_);
 }
@@ -348,12 +352,20 @@ void served::handle(int state, int error) {
     }
     rules.to_reply(report_, in_.head.id);
     switch (static_cast<behaviour>(in_.head.how)) {
-    case behaviour::push_then_reply: push_some(); [[fallthrough]];
+    case behaviour::push_then_reply:
+        push_some();
+        [[fallthrough]];
     case behaviour::reply_at_once:
     case behaviour::shut_down:
-    case behaviour::delete_at_once: answer(); break;
-    case behaviour::push_then_later: push_some(); [[fallthrough]];
-    default: owner_.program_.answer_later(this); break;
+    case behaviour::delete_at_once:
+        answer();
+        break;
+    case behaviour::push_then_later:
+        push_some();
+        [[fallthrough]];
+    default:
+        owner_.program_.answer_later(this);
+        break;
     }
 }
 
@@ -394,10 +406,12 @@ void served::answer() {
         rules.dropped(report_);
         delete this;
         return;
-    default: break;
+    default:
+        break;
     }
     out_.bytes = encode(frame::answer, in_.head.id, behaviour::reply_at_once, 0,
-                        pattern(in_.head.id, 1, in_.head.answer_size) + pattern(in_.head.id, 0, in_.head.size) .substr(0, 16));
+                        pattern(in_.head.id, 1, in_.head.answer_size) +
+                            pattern(in_.head.id, 0, in_.head.size).substr(0, 16));
     rules.replies(report_);
     if (comm.reply(this) < 0) {
         rules.reply_refused(report_, errno);
@@ -415,8 +429,7 @@ pool::connection::~connection() {
     owner_.program_.rules.connection_gone(owner_.number_);
 }
 
-asking::asking(whole &program, const step &what) : program_(program), what_(what) {
-}
+asking::asking(whole &program, const step &what) : program_(program), what_(what) {}
 
 CommMessageOut *asking::message_out() {
     program_.rules.asked_out(*report_);
@@ -432,14 +445,16 @@ pending asking::start() {
                         program_.what.pools[what_.pool].connect_timeout >= 0;
     life.server_closes = what_.how >= behaviour::shut_down;
     life.expected = pattern(life.id, 1, what_.answer_size) + pattern(life.id, 0, what_.size).substr(0, 16);
-    out_.bytes = encode(frame::request, life.id, what_.how, what_.answer_size, pattern(life.id, 0, what_.size));
+    out_.bytes =
+        encode(frame::request, life.id, what_.how, what_.answer_size, pattern(life.id, 0, what_.size));
     report_ = &program_.rules.submit(std::move(life));
     // `this` may be gone once it has been taken.
     reference::submission *report = report_;
     whole &program = program_;
     const CommTicket named = ticket();
     CommTarget *chosen = nullptr;
-    const int result = program.scheduler.request(this, &program.pools[what_.pool], what_.wait_timeout, &chosen);
+    const int result =
+        program.scheduler.request(this, &program.pools[what_.pool], what_.wait_timeout, &chosen);
     const int code = errno;
     program.rules.returned(*report, result, code);
     if (result < 0) {
@@ -484,10 +499,13 @@ void whole::drive(const std::vector<step> &steps) {
     std::deque<std::unique_ptr<nap>> naps;
     for (const step &one : steps) {
         switch (one.what) {
-        case step::kind::request: mine.push_back((new asking(*this, one))->start()); break;
+        case step::kind::request:
+            mine.push_back((new asking(*this, one))->start());
+            break;
         case step::kind::cancel:
             if (!mine.empty()) {
-                const pending &goal = mine[mine.size() - 1 - static_cast<std::size_t>(one.number) % mine.size()];
+                const pending &goal =
+                    mine[mine.size() - 1 - static_cast<std::size_t>(one.number) % mine.size()];
                 errno = 0;
                 const int result = scheduler.communicator().cancel(goal.ticket);
                 rules.cancel_returned(*goal.report, result, errno);
@@ -511,27 +529,34 @@ void whole::drive(const std::vector<step> &steps) {
                 rules.unsleep_returned(naps.back()->report_, result, errno);
             }
             break;
-        case step::kind::pause: in.pause(one.number * in.unit_ms); break;
+        case step::kind::pause:
+            in.pause(one.number * in.unit_ms);
+            break;
         case step::kind::drain:
             rules.disturbed(one.service);
             servers[one.service].drain(one.number - 1);
             break;
-        case step::kind::close_idle: pools[one.pool].close_idle(); break;
+        case step::kind::close_idle:
+            pools[one.pool].close_idle();
+            break;
         case step::kind::rest:
             servers[one.service].pause_accept();
             in.pause(one.number * in.unit_ms);
             servers[one.service].resume_accept();
             break;
-        case step::kind::unbind: unbind(one.service, one.number > 0 ? one.number * in.unit_ms : -1); break;
-        case step::kind::stop: stop(); break;
+        case step::kind::unbind:
+            unbind(one.service, one.number > 0 ? one.number * in.unit_ms : -1);
+            break;
+        case step::kind::stop:
+            stop();
+            break;
         }
     }
     // The timers are this thread's memory.
     unique_lock<mutex> lock(later_mutex);
     changed.wait(lock, [&] {
-        return std::all_of(naps.begin(), naps.end(), [](const auto &it) {
-            return it->report_.handled > 0 || it->report_.refused;
-        });
+        return std::all_of(naps.begin(), naps.end(),
+                           [](const auto &it) { return it->report_.handled > 0 || it->report_.refused; });
     });
 }
 
@@ -540,7 +565,8 @@ void address_of(const plan::service &service, std::size_t number, sockaddr_stora
     if (service.unix_socket) {
         auto &un = reinterpret_cast<sockaddr_un &>(out);
         un.sun_family = AF_UNIX;
-        const std::string name = "parley-model-" + std::to_string(parley::sys::current().monotonic_ns()) + "-" + std::to_string(number);
+        const std::string name = "parley-model-" + std::to_string(parley::sys::current().monotonic_ns()) +
+                                 "-" + std::to_string(number);
         memcpy(un.sun_path + 1, name.data(), name.size());
         size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
         return;
@@ -585,10 +611,10 @@ plan draw_plan(const dice &draw, std::size_t most_steps) {
         const std::size_t count = 1 + draw(static_cast<std::uint32_t>(most_steps));
         for (std::size_t k = 0; k < count; k++) {
             constexpr step::kind kinds[] = {
-                step::kind::request, step::kind::request,    step::kind::request, step::kind::request,
-                step::kind::request, step::kind::cancel,     step::kind::cancel,  step::kind::sleep,
-                step::kind::unsleep, step::kind::pause,      step::kind::drain,   step::kind::close_idle,
-                step::kind::rest,    step::kind::unbind,     step::kind::stop,
+                step::kind::request, step::kind::request, step::kind::request, step::kind::request,
+                step::kind::request, step::kind::cancel,  step::kind::cancel,  step::kind::sleep,
+                step::kind::unsleep, step::kind::pause,   step::kind::drain,   step::kind::close_idle,
+                step::kind::rest,    step::kind::unbind,  step::kind::stop,
             };
             step one;
             one.what = kinds[draw(15)];
@@ -714,7 +740,8 @@ void run_program(const plan &what, const surroundings &in) {
     program.stop();
     for (pool &one : program.pools) {
         if (one.get_cur_load() != 0)
-            in.object("every slot comes back: " + std::to_string(one.get_cur_load()) + " of a pool are taken in the end");
+            in.object("every slot comes back: " + std::to_string(one.get_cur_load()) +
+                      " of a pool are taken in the end");
         one.deinit();
     }
     for (server &one : program.servers)

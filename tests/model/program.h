@@ -19,18 +19,27 @@ using dice = std::function<std::uint32_t(std::uint32_t n)>;
 // What the server does with a request; the client writes it into the request.
 enum class behaviour : unsigned char {
     reply_at_once,
-    reply_later,      // by another thread
+    reply_later, // by another thread
     push_then_reply,
     push_then_later,
-    shut_down,        // no answer
-    delete_at_once,   // no answer
+    shut_down,      // no answer
+    delete_at_once, // no answer
     shut_down_later,
     delete_later,
 };
 
 struct step {
     enum class kind : unsigned char {
-        request, cancel, sleep, unsleep, pause, drain, close_idle, rest, unbind, stop,
+        request,
+        cancel,
+        sleep,
+        unsleep,
+        pause,
+        drain,
+        close_idle,
+        rest,
+        unbind,
+        stop,
     };
     kind what = kind::request;
     std::size_t pool = 0, service = 0;

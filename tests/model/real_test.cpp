@@ -19,7 +19,8 @@ void run_seeds(std::uint64_t count, std::size_t loops, std::size_t handler_threa
     const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
     for (std::uint64_t seed = first; seed < first + (one != nullptr ? 1 : count); seed++) {
         std::mt19937_64 numbers(seed);
-        model::plan what = model::draw_plan([&](std::uint32_t n) { return static_cast<std::uint32_t>(numbers() % n); }, 12);
+        model::plan what =
+            model::draw_plan([&](std::uint32_t n) { return static_cast<std::uint32_t>(numbers() % n); }, 12);
         what.loops = loops;
         what.handler_threads = handler_threads;
         model::surroundings in;

@@ -15,7 +15,8 @@ void reference::check(bool holds, const std::string &rule, const std::string &ab
 std::string reference::name(const submission &it) const {
     std::string text = "request " + std::to_string(it.id) + " to service " + std::to_string(it.service);
     if (it.returned)
-        text += ", request() said " + std::to_string(it.result) + (it.result < 0 ? std::string(" ") + strerrorname_np(it.code) : "");
+        text += ", request() said " + std::to_string(it.result) +
+                (it.result < 0 ? std::string(" ") + strerrorname_np(it.code) : "");
     if (it.handled > 0)
         text += ", handle(" + std::to_string(it.state) + ", " +
                 (it.error > 0 ? strerrorname_np(it.error) : std::to_string(it.error)) + ")";
@@ -50,7 +51,8 @@ void reference::returned(submission &it, int result, int code) {
     const bool wait = code == EAGAIN || code == ETIMEDOUT || code == EDEADLK || code == ECANCELED;
     const bool system = around_.system_faults || around_.network_faults;
     check(wait || (code == ESHUTDOWN && stopping_) || system ||
-              ((code == ECONNREFUSED || code == ENOENT) && (services_[it.service].ever_unbound || services_[it.service].disturbed)),
+              ((code == ECONNREFUSED || code == ENOENT) &&
+               (services_[it.service].ever_unbound || services_[it.service].disturbed)),
           "request() fails for a reason", name(it));
 }
 
@@ -64,7 +66,8 @@ void reference::asked_out(submission &it) {
 // The failures that the circumstances account for.
 bool reference::explains(const submission &it, int state, int error) const {
     const service_state &service = services_[it.service];
-    const bool closed_by_service = service.unbinding || service.ever_unbound || service.disturbed || stopping_;
+    const bool closed_by_service =
+        service.unbinding || service.ever_unbound || service.disturbed || stopping_;
     if (state == CS_STATE_STOPPED)
         return stopping_;
     if (error == ECANCELED)
@@ -74,7 +77,8 @@ bool reference::explains(const submission &it, int state, int error) const {
     if (error == ECONNREFUSED)
         return closed_by_service || around_.network_faults;
     if (error == ECONNRESET || error == EPIPE || error == 0)
-        return it.server_closes || closed_by_service || around_.network_faults || around_.deadlines || around_.system_faults;
+        return it.server_closes || closed_by_service || around_.network_faults || around_.deadlines ||
+               around_.system_faults;
     return around_.system_faults && error > 0;
 }
 
@@ -95,9 +99,11 @@ void reference::handled(submission &it, int state, int error, const std::string 
               name(it) + ", got " + std::to_string(answer.size()) + " bytes");
         check(replies_of_[it.id] >= 1, "an answer comes from reply()", name(it));
         check(pushed == pushes_of_[it.id], "what was pushed comes before the reply, whole and in order",
-              name(it) + ", got " + std::to_string(pushed.size()) + " of " + std::to_string(pushes_of_[it.id].size()));
+              name(it) + ", got " + std::to_string(pushed.size()) + " of " +
+                  std::to_string(pushes_of_[it.id].size()));
     } else {
-        check(state == CS_STATE_ERROR || state == CS_STATE_STOPPED, "a client's session succeeds, fails or is stopped", name(it));
+        check(state == CS_STATE_ERROR || state == CS_STATE_STOPPED,
+              "a client's session succeeds, fails or is stopped", name(it));
         check(explains(it, state, error), "a session fails for a reason", name(it));
     }
 }
@@ -163,8 +169,8 @@ void reference::disturbed(std::size_t service) {
 void reference::stopped(std::size_t service) {
     std::lock_guard lock(mutex_);
     services_[service].stops++;
-    check(services_[service].stops <= services_[service].binds, "handle_stop() comes once at most for each bind()",
-          "service " + std::to_string(service));
+    check(services_[service].stops <= services_[service].binds,
+          "handle_stop() comes once at most for each bind()", "service " + std::to_string(service));
 }
 
 void reference::unbound(std::size_t service) {
@@ -195,7 +201,8 @@ void reference::peer_made(std::size_t service) {
 
 void reference::peer_gone(std::size_t service) {
     std::lock_guard lock(mutex_);
-    check(services_[service].peers-- > 0, "a connection is destroyed once", "service " + std::to_string(service));
+    check(services_[service].peers-- > 0, "a connection is destroyed once",
+          "service " + std::to_string(service));
 }
 
 reference::exchange &reference::begin(std::size_t service) {
@@ -212,7 +219,8 @@ void reference::to_reply(exchange &it, std::size_t id) {
     std::lock_guard lock(mutex_);
     it.id = id;
     it.to_reply++;
-    check(it.to_reply == 1 && it.finished == 0, "TOREPLY comes once, and first", "request " + std::to_string(id));
+    check(it.to_reply == 1 && it.finished == 0, "TOREPLY comes once, and first",
+          "request " + std::to_string(id));
     // A request that is sent again on a fresh connection is answered anew.
     pushes_of_[id].clear();
 }
@@ -254,11 +262,12 @@ void reference::dropped(exchange &it) {
 
 void reference::finished(exchange &it, int state, int error) {
     std::lock_guard lock(mutex_);
-    const std::string about = "request " + std::to_string(it.id) + ", handle(" + std::to_string(state) + ", " +
-                              std::to_string(error) + ")";
+    const std::string about = "request " + std::to_string(it.id) + ", handle(" + std::to_string(state) +
+                              ", " + std::to_string(error) + ")";
     it.finished++;
     check(it.finished == 1, "a service's session is completed once", about);
-    check(state == CS_STATE_SUCCESS || state == CS_STATE_ERROR || state == CS_STATE_STOPPED, "a known state", about);
+    check(state == CS_STATE_SUCCESS || state == CS_STATE_ERROR || state == CS_STATE_STOPPED, "a known state",
+          about);
     if (it.to_reply > 0)
         check(it.replied || it.dropped, "after TOREPLY nothing comes before reply()", about);
     else
@@ -268,7 +277,8 @@ void reference::finished(exchange &it, int state, int error) {
 void reference::destroyed(exchange &it) {
     std::lock_guard lock(mutex_);
     services_[it.service].open_exchanges--;
-    check(!it.replied || it.finished == 1, "a reply that was taken is completed", "request " + std::to_string(it.id));
+    check(!it.replied || it.finished == 1, "a reply that was taken is completed",
+          "request " + std::to_string(it.id));
 }
 
 // --- a timer ---
@@ -332,21 +342,27 @@ bool reference::quiet() {
 void reference::finish() {
     std::lock_guard lock(mutex_);
     for (const submission &it : submissions_) {
-        check(it.handled == (it.result == 0 ? 1 : 0), "every submission that was taken is completed", name(it));
-        const bool told = it.result < 0 ? it.code == ECANCELED : it.state == CS_STATE_ERROR && it.error == ECANCELED;
+        check(it.handled == (it.result == 0 ? 1 : 0), "every submission that was taken is completed",
+              name(it));
+        const bool told =
+            it.result < 0 ? it.code == ECANCELED : it.state == CS_STATE_ERROR && it.error == ECANCELED;
         check(it.cancelled <= 1, "cancel() succeeds once", name(it));
         check(told == (it.cancelled == 1), "ECANCELED is told if and only if cancel() said 0", name(it));
     }
     for (const exchange &it : exchanges_)
-        check(!it.replied || it.finished == 1, "every reply that was taken is completed", "request " + std::to_string(it.id));
+        check(!it.replied || it.finished == 1, "every reply that was taken is completed",
+              "request " + std::to_string(it.id));
     for (const timer &it : timers_) {
         check(it.handled == (it.refused ? 0 : 1), "every timer that was taken is completed", "");
-        check((it.state == SS_STATE_ERROR) == (it.cancelled == 1), "ECANCELED is told if and only if unsleep() said 0", "");
+        check((it.state == SS_STATE_ERROR) == (it.cancelled == 1),
+              "ECANCELED is told if and only if unsleep() said 0", "");
     }
     for (std::size_t i = 0; i < services_.size(); i++) {
         const service_state &it = services_[i];
-        check(it.unbounds == it.binds, "every bind() has its handle_unbound()", "service " + std::to_string(i));
-        check(it.peers == 0 && it.open_exchanges == 0, "nothing of a service is left", "service " + std::to_string(i));
+        check(it.unbounds == it.binds, "every bind() has its handle_unbound()",
+              "service " + std::to_string(i));
+        check(it.peers == 0 && it.open_exchanges == 0, "nothing of a service is left",
+              "service " + std::to_string(i));
     }
     for (std::size_t i = 0; i < pools_.size(); i++)
         check(pools_[i].connections == 0, "no connection of a pool is left", "pool " + std::to_string(i));

@@ -74,9 +74,9 @@ public:
         std::size_t service = 0;
         std::size_t id = 0; // of the request, once it is known
         int to_reply = 0;
-        bool replied = false;  // reply() said 0
-        int finished = 0;      // a last handle()
-        bool dropped = false;  // shut down or deleted by its owner
+        bool replied = false; // reply() said 0
+        int finished = 0;     // a last handle()
+        bool dropped = false; // shut down or deleted by its owner
         std::vector<std::string> pushed;
     };
     exchange &begin(std::size_t service);

@@ -86,8 +86,8 @@ TEST_CASE("a crash, an abort, an exit and an exception are failures with a seed"
     auto left = sim::search("exit", 1, [](sim::world &world) { world.run([] { _Exit(5); }); });
     REQUIRE(left);
     CHECK(left->what.find("ended with code 5") != std::string::npos);
-    auto thrown = sim::search("exception", 1,
-                              [](sim::world &world) { world.run([] { throw std::runtime_error("too late"); }); });
+    auto thrown = sim::search(
+        "exception", 1, [](sim::world &world) { world.run([] { throw std::runtime_error("too late"); }); });
     REQUIRE(thrown);
     CHECK(thrown->what == "the program threw: too late");
 }
@@ -119,6 +119,7 @@ TEST_CASE("an exploration runs every order there is, and no other") {
     CHECK_FALSE(all.failed);
     CHECK(all.schedules > 6);
 
+    // [explore]
     auto race = sim::explore("race", {.preemptions = 1}, [](sim::world &world) {
         world.run([&] {
             int counter = 0;
@@ -133,6 +134,7 @@ TEST_CASE("an exploration runs every order there is, and no other") {
             world.expect(counter == 2, "every addition counts");
         });
     });
+    // [/explore]
     REQUIRE(race.failed);
     CHECK(race.failed->what == "every addition counts");
     CHECK(race.failed->choices == 1); // not without taking a thread off

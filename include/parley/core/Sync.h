@@ -243,7 +243,8 @@ public:
         ask("exchange");
         return value_.exchange(value, order);
     }
-    bool compare_exchange_strong(T &expected, T desired, memory_order success, memory_order failure) noexcept {
+    bool compare_exchange_strong(T &expected, T desired, memory_order success,
+                                 memory_order failure) noexcept {
         ask("compare_exchange");
         return value_.compare_exchange_strong(expected, desired, success, failure);
     }

@@ -80,6 +80,7 @@ public:
     // an errno.
     virtual int thread_start(thread_handle *thread, void (*run)(void *), void *argument) = 0;
     virtual void thread_join(thread_handle thread) = 0;
+    virtual unsigned processors(); // that threads may run on, 1 or more; the real ones unless overridden
     virtual int64_t monotonic_ns() = 0; // never goes back
     virtual int64_t realtime_ns() = 0;
     virtual ssize_t random(void *buffer, size_t size) = 0;

@@ -28,7 +28,7 @@
 namespace parley::sim {
 
 struct failure {
-    std::string name;               // the search's
+    std::string name; // the search's
     std::uint64_t seed = 0;
     std::string what;               // what was found, by whom
     std::vector<std::string> trace; // of the smallest run that fails so
@@ -42,7 +42,8 @@ std::ostream &operator<<(std::ostream &out, const failure &it);
 // The first failure of `seeds` seeds: the numbers 1, 2, ... unless the environment says others. Call it from a
 // process without further threads (a test's main thread), since it forks. `program` makes the world's hosts and
 // faults and then calls run() once; what it leaves in memory is gone after each run.
-std::optional<failure> search(std::string_view name, std::size_t seeds, const std::function<void(world &)> &program);
+std::optional<failure> search(std::string_view name, std::size_t seeds,
+                              const std::function<void(world &)> &program);
 
 // How an exploration ended.
 struct exploration {

@@ -41,19 +41,49 @@ struct host_state;
 
 // The calls of sys::world that can be made to fail.
 enum class call : unsigned char {
-    socket, bind, listen, accept, connect, shutdown, getsockname, getpeername, getsockopt, setsockopt,
-    recv, send, recvmsg, sendmsg, recvmmsg, sendmmsg, read, write, set_nonblocking, close,
-    epoll_create, epoll_ctl, epoll_wait, eventfd, open, preadv, pwritev, fsync, fdatasync,
-    getaddrinfo, sigaction, thread_start, random, allocate,
+    socket,
+    bind,
+    listen,
+    accept,
+    connect,
+    shutdown,
+    getsockname,
+    getpeername,
+    getsockopt,
+    setsockopt,
+    recv,
+    send,
+    recvmsg,
+    sendmsg,
+    recvmmsg,
+    sendmmsg,
+    read,
+    write,
+    set_nonblocking,
+    close,
+    epoll_create,
+    epoll_ctl,
+    epoll_wait,
+    eventfd,
+    open,
+    preadv,
+    pwritev,
+    fsync,
+    fdatasync,
+    getaddrinfo,
+    sigaction,
+    thread_start,
+    random,
+    allocate,
 };
 
 // How often the world is unkind: chances, from 0 (never) to 1 (whenever it can be). What it does is always
 // something that a real kernel or network may do.
 struct faults {
-    double short_read = 0;  // a read ends before all that is there; the rest is announced again
-    double short_write = 0; // a write takes less than there is room for
-    double would_block = 0; // EAGAIN although something could be done; it is announced again soon
-    double reset = 0;       // the network resets a connection when a segment arrives
+    double short_read = 0;     // a read ends before all that is there; the rest is announced again
+    double short_write = 0;    // a write takes less than there is room for
+    double would_block = 0;    // EAGAIN although something could be done; it is announced again soon
+    double reset = 0;          // the network resets a connection when a segment arrives
     double spurious_event = 0; // epoll reports readiness where there is none
     double stale_event = 0;    // epoll reports an event of a registration that was removed
     double late_event = 0;     // an event is kept for a later epoll_wait, merged with what comes until then
@@ -71,10 +101,10 @@ struct plan {
 // One direction of a link is as the other. Streams keep their order whatever the jitter.
 struct link {
     nanoseconds latency{0};
-    nanoseconds jitter{0};            // up to that much is added, drawn anew for each segment or datagram
+    nanoseconds jitter{0};              // up to that much is added, drawn anew for each segment or datagram
     std::uint64_t bytes_per_second = 0; // 0: no limit
-    double loss = 0;                  // of datagrams
-    double duplicate = 0;             // of datagrams
+    double loss = 0;                    // of datagrams
+    double duplicate = 0;               // of datagrams
 };
 
 // A machine of the world. It has addresses, ports, files and names for its unix sockets; a thread, and every
