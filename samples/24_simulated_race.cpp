@@ -23,12 +23,11 @@ struct lines {
 parley::task<> sell(parley::connection<lines> peer, int &stock, bool careful) {
     while (auto order = co_await peer.recv()) {
         const bool available = stock > 0;
-        if (available && careful)
-            stock--;
+        stock -= available && careful;
         co_await parley::sleep_for(1ms); // writes it down; others are served meanwhile
-        if (available && !careful)
-            stock--; // the mistake: `available` was another moment's
-        auto told = co_await peer.send(parley::line_message(available ? "yours" : "sold out"));
+        stock -= available && !careful; // the mistake: `available` was another moment's
+        parley::line_message answer(available ? "yours" : "sold out");
+        auto told = co_await peer.send(answer);
         told.value(); // throws what went wrong
     }
 }
