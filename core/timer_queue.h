@@ -1,13 +1,13 @@
-// The deadlines of one loop: a 4-ary heap of (time, order) pairs. A deadline that moves later is
-// only a store into its timer; the heap still holds the old time and learns the new one when that
-// comes up. So the timeouts of a busy connection cost nothing. Deadlines that are equal fire in the
-// order they were queued.
+// The deadlines of one loop: a pairing heap (Fredman, Sedgewick, Sleator and Tarjan, 1986) of (time, order), whose
+// links lie in the timers, so that to set one never needs memory. A deadline that moves later is only a store
+// into its timer; the heap still holds the old time and learns the new one when that comes up. So the timeouts
+// of a busy connection cost nothing. Deadlines that are equal fire in the order they were queued.
 
 #pragma once
 
 #include <stdint.h>
 
-#include <vector>
+#include <utility>
 
 #include "CommLoop.h"
 
@@ -20,119 +20,125 @@ public:
     // Moves the timer to `deadline`, queueing it if needed.
     void set(CommTimer *timer, int64_t deadline) {
         timer->deadline = deadline;
-        if (timer->position == 0) {
-            if (deadline != never) {
-                heap_.push_back({deadline, order_++, timer});
-                sift_up(heap_.size() - 1);
+        if (!timer->queued) {
+            if (deadline != never)
+                insert(timer);
+        } else if (deadline < timer->when) {
+            timer->when = deadline;
+            timer->order = order_++;
+            if (timer != root_) {
+                cut(timer);
+                root_ = meld(root_, timer);
             }
-        } else if (deadline < heap_[timer->position - 1].when) {
-            heap_[timer->position - 1].when = deadline;
-            heap_[timer->position - 1].order = order_++;
-            sift_up(timer->position - 1);
         }
     }
 
     // Takes it out at once: its memory may go.
     void remove(CommTimer *timer) {
         timer->deadline = never;
-        if (timer->position != 0)
-            erase(timer->position - 1);
+        if (timer->queued)
+            erase(timer);
     }
 
     // When to look again; `never` when nothing is queued.
-    int64_t next() const { return heap_.empty() ? never : heap_[0].when; }
+    int64_t next() const { return root_ == nullptr ? never : root_->when; }
 
     // The next timer whose deadline has passed, unlinked, or nullptr.
     CommTimer *expire(int64_t now) {
-        while (!heap_.empty() && heap_[0].when <= now) {
-            CommTimer *timer = heap_[0].timer;
-            if (timer->deadline <= now) {
-                erase(0);
+        while (root_ != nullptr && root_->when <= now) {
+            CommTimer *timer = root_;
+            erase(timer);
+            if (timer->deadline <= now)
                 return timer;
-            }
-            if (timer->deadline == never) {
-                erase(0);
-            } else {
-                heap_[0].when = timer->deadline;
-                heap_[0].order = order_++;
-                sift_down(0);
-            }
+            if (timer->deadline != never)
+                insert(timer);
         }
         return nullptr;
     }
 
     // Any timer, unlinked; nullptr when empty.
     CommTimer *pop() {
-        if (heap_.empty())
-            return nullptr;
-        CommTimer *timer = heap_.back().timer;
-        erase(heap_.size() - 1);
+        CommTimer *timer = root_;
+        if (timer != nullptr)
+            erase(timer);
         return timer;
     }
 
-    bool empty() const { return heap_.empty(); }
+    bool empty() const { return root_ == nullptr; }
 
 private:
-    struct Item {
-        int64_t when;
-        uint64_t order;
-        CommTimer *timer;
-
-        bool before(const Item &other) const {
-            return when != other.when ? when < other.when : order < other.order;
-        }
-    };
-
-    void place(size_t index, const Item &item) {
-        heap_[index] = item;
-        item.timer->position = index + 1;
+    static bool before(const CommTimer *a, const CommTimer *b) {
+        return a->when != b->when ? a->when < b->when : a->order < b->order;
     }
 
-    void sift_up(size_t index) {
-        Item item = heap_[index];
-        while (index > 0) {
-            size_t parent = (index - 1) / 4;
-            if (!item.before(heap_[parent]))
-                break;
-            place(index, heap_[parent]);
-            index = parent;
-        }
-        place(index, item);
+    // Of two roots the later becomes the first child of the other.
+    static CommTimer *meld(CommTimer *a, CommTimer *b) {
+        if (a == nullptr || b == nullptr)
+            return a != nullptr ? a : b;
+        if (before(b, a))
+            std::swap(a, b);
+        b->next = a->child;
+        if (b->next != nullptr)
+            b->next->previous = b;
+        b->previous = a;
+        a->child = b;
+        return a;
     }
 
-    void sift_down(size_t index) {
-        Item item = heap_[index];
-        for (;;) {
-            size_t child = index * 4 + 1;
-            if (child >= heap_.size())
-                break;
-            size_t end = child + 4 < heap_.size() ? child + 4 : heap_.size();
-            size_t least = child;
-            for (size_t i = child + 1; i < end; i++)
-                if (heap_[i].before(heap_[least]))
-                    least = i;
-            if (!heap_[least].before(item))
-                break;
-            place(index, heap_[least]);
-            index = least;
+    // One root of a row of siblings: in pairs from the left, then all from the right. Without recursion, however
+    // long the row is.
+    static CommTimer *meld_row(CommTimer *row) {
+        CommTimer *pairs = nullptr;
+        while (row != nullptr) {
+            CommTimer *a = row, *b = row->next;
+            row = b != nullptr ? b->next : nullptr;
+            a->next = a->previous = nullptr;
+            if (b != nullptr)
+                b->next = b->previous = nullptr;
+            a = meld(a, b);
+            a->next = pairs;
+            pairs = a;
         }
-        place(index, item);
+        CommTimer *root = nullptr;
+        while (pairs != nullptr) {
+            CommTimer *rest = pairs->next;
+            pairs->next = nullptr;
+            root = meld(root, pairs);
+            pairs = rest;
+        }
+        return root;
     }
 
-    void erase(size_t index) {
-        heap_[index].timer->position = 0;
-        Item last = heap_.back();
-        heap_.pop_back();
-        if (index == heap_.size())
-            return;
-        place(index, last);
-        if (index > 0 && last.before(heap_[(index - 1) / 4]))
-            sift_up(index);
+    // Takes a timer that is no root from its parent, with what is below it.
+    static void cut(CommTimer *timer) {
+        if (timer->previous->child == timer)
+            timer->previous->child = timer->next;
         else
-            sift_down(index);
+            timer->previous->next = timer->next;
+        if (timer->next != nullptr)
+            timer->next->previous = timer->previous;
+        timer->next = timer->previous = nullptr;
     }
 
-    std::vector<Item> heap_;
+    void insert(CommTimer *timer) {
+        timer->when = timer->deadline;
+        timer->order = order_++;
+        timer->queued = true;
+        root_ = meld(root_, timer);
+    }
+
+    void erase(CommTimer *timer) {
+        CommTimer *below = meld_row(std::exchange(timer->child, nullptr));
+        timer->queued = false;
+        if (timer == root_) {
+            root_ = below;
+        } else {
+            cut(timer);
+            root_ = meld(root_, below);
+        }
+    }
+
+    CommTimer *root_ = nullptr;
     uint64_t order_ = 0;
 };
 

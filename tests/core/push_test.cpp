@@ -266,6 +266,29 @@ TEST_CASE("pushes of both kinds and replies go out in the order they were given"
         CHECK(each->ends.take() == pushed);
 }
 
+TEST_CASE("what one callback pushes and replies goes out in that order, at once") {
+    Net net;
+    Service service(net.comm);
+    service.at_request = service.hold();
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    Served *session = service.requests.take();
+    Push first(session, "first\n"), third(session, "third\n");
+    net.on_loop([&] {
+        CHECK(net.comm.push(&first) == 0);
+        CHECK(push(net.comm, "second\n", session) > 0);
+        CHECK(net.comm.push(&third) == 0);
+        CHECK(session->reply("pong\n") == 0);
+        CHECK(first.ends.size() + third.ends.size() == 0); // their completions come later all the same
+    });
+    CHECK(peer.read(std::string_view("first\nsecond\nthird\npong\n").size()) ==
+          "first\nsecond\nthird\npong\n");
+    CHECK(first.ends.take() == pushed);
+    CHECK(third.ends.take() == pushed);
+    CHECK(service.ends.take() == success(0));
+}
+
 TEST_CASE("a CommPush outlives the session it was given on") {
     Net net;
     Service service(net.comm);

@@ -34,7 +34,7 @@ TEST_CASE("a timer set to never is not queued") {
     CommTimer timer;
     queue.set(&timer, never);
     CHECK(queue.empty());
-    CHECK(timer.position == 0);
+    CHECK_FALSE(timer.queued);
 }
 
 TEST_CASE("timers of equal deadlines expire in the order they were queued") {
@@ -77,7 +77,7 @@ TEST_CASE("a timer moved to never leaves the queue by itself") {
     queue.set(&timer, never);
     CHECK(queue.expire(100) == nullptr);
     CHECK(queue.empty());
-    CHECK(timer.position == 0);
+    CHECK_FALSE(timer.queued);
 }
 
 TEST_CASE("removing a timer from anywhere in the queue leaves the others in order") {
@@ -87,7 +87,7 @@ TEST_CASE("removing a timer from anywhere in the queue leaves the others in orde
         for (size_t i = 0; i < timers.size(); i++)
             queue.set(&timers[i], static_cast<int64_t>(i * 37 % 50));
         queue.remove(&timers[removed]);
-        CHECK(timers[removed].position == 0);
+        CHECK_FALSE(timers[removed].queued);
         auto out = expired(queue, 100);
         CHECK(out.size() == 49);
         for (size_t i = 1; i < out.size(); i++)
@@ -126,7 +126,7 @@ TEST_CASE("whatever is set, moved and removed, a timer expires when and only whe
             case 4:
                 forget(timer);
                 queue.remove(timer);
-                REQUIRE(timer->position == 0);
+                REQUIRE_FALSE(timer->queued);
                 break;
             default: {
                 now += static_cast<int64_t>(random() % 20);
@@ -139,7 +139,7 @@ TEST_CASE("whatever is set, moved and removed, a timer expires when and only whe
                 REQUIRE(std::set<CommTimer *>(out.begin(), out.end()) == due);
                 REQUIRE(out.size() == due.size());
                 for (CommTimer *each : out)
-                    REQUIRE(each->position == 0);
+                    REQUIRE_FALSE(each->queued);
             }
             }
             // Never later than the truth: the loop may wake too often, not too late.

@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 
+#include "core/echo_fixture.h"
 #include "core/scarce.h"
 #include "coro/coro_test.hpp"
 
@@ -197,4 +198,68 @@ TEST_CASE(
         rt.stop();
     }
     CHECK(reports.empty());
+}
+
+TEST_CASE("whichever allocation behind a server fails, its connection is answered or closed, and the next is "
+          "served") {
+    no_frames_left check;
+    scarce::World world;
+    inbox<std::string> reports;
+    inbox<endpoint> listening;
+    {
+        runtime rt(with_loops(1));
+        auto handler = [](connection<lines> peer) -> task<> {
+            std::array<char, 8192> place;
+            place.fill('x');
+            while (auto line = co_await peer.recv()) {
+                auto sent = co_await peer.send(line_message(std::string(place.data(), 3)));
+                if (!sent)
+                    co_return;
+            }
+        };
+        parley::serve_options options;
+        options.on_listening([&](const endpoint &at) { listening.put(at); });
+        options.on_exception([&](const endpoint &, std::exception_ptr why) {
+            try {
+                std::rethrow_exception(why);
+            } catch (const std::bad_alloc &) {
+                reports.put("bad_alloc");
+            } catch (...) {
+                reports.put("something else");
+            }
+        });
+        background running(rt, [](auto &h, parley::serve_options o) -> task<> {
+            auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, std::move(o));
+        }(handler, options));
+        endpoint where = listening.take();
+        // The core's own tables grow to what they need: this is about what stands above it.
+        {
+            std::deque<raw_peer> many;
+            for (int i = 0; i < 16; i++) {
+                many.emplace_back(where).send("a line\n");
+                CHECK(many.back().recv_line() == "xxx");
+            }
+            fixture::BusyLoop busy(&rt.loop(0).core());
+            many.clear();
+        }
+        for (int n = 1;; n++) {
+            CAPTURE(n);
+            REQUIRE(n < 100);
+            scarce::arm(n, false);
+            raw_peer client(where);
+            client.send("a line\n");
+            std::string answer = client.recv_line();
+            client.close();
+            scarce::plenty();
+            CHECK((answer == "xxx" || answer == "<end>")); // whole, or closed: nothing hangs
+            raw_peer next(where);
+            next.send("a line\n");
+            CHECK(next.recv_line() == "xxx");
+            if (scarce::failures == 0)
+                break;
+        }
+        rt.stop();
+    }
+    while (!reports.empty())
+        CHECK(reports.take() == "bad_alloc");
 }

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "CommScheduler.h"
+#include "wire.h"
 
 namespace model {
 
@@ -21,98 +22,6 @@ using parley::sync::condition_variable;
 using parley::sync::lock_guard;
 using parley::sync::mutex;
 using parley::sync::unique_lock;
-
-// --- what goes over the wire ---
-
-// Bytes that name their owner, so that one in the wrong place is seen.
-std::string pattern(std::size_t id, std::size_t salt, std::size_t size) {
-    std::string bytes(size, '\0');
-    std::uint64_t state = id * 0x9e3779b97f4a7c15 + salt;
-    for (char &byte : bytes) {
-        state = state * 6364136223846793005 + 1442695040888963407;
-        byte = static_cast<char>(state >> 56);
-    }
-    return bytes;
-}
-
-// Frames of a kind, a number and a body; a message ends with its first frame that is not a push.
-struct frame {
-    enum kind : unsigned char { request, answer, push };
-    struct header {
-        std::uint32_t size, id, answer_size;
-        unsigned char what, how, unused[2];
-    };
-};
-
-std::string encode(frame::kind what, std::size_t id, behaviour how, std::size_t answer_size,
-                   const std::string &body) {
-    frame::header head{static_cast<std::uint32_t>(body.size()), static_cast<std::uint32_t>(id),
-                       static_cast<std::uint32_t>(answer_size), what,
-                       static_cast<unsigned char>(how),         {}};
-    std::string bytes(sizeof head, '\0');
-    memcpy(bytes.data(), &head, sizeof head);
-    return bytes + body;
-}
-
-class message_out final : public CommMessageOut {
-public:
-    std::string bytes;
-
-private:
-    int encode(struct iovec vectors[], int max) override {
-        // In uneven pieces, so that short writes end inside of them.
-        int n = 0;
-        std::size_t at = 0;
-        while (at < bytes.size() && n < max) {
-            const std::size_t size =
-                n + 1 == max ? bytes.size() - at : std::min<std::size_t>(bytes.size() - at, 1 + at * 2);
-            vectors[n++] = {bytes.data() + at, size};
-            at += size;
-        }
-        return n;
-    }
-};
-
-class message_in final : public CommMessageIn {
-public:
-    frame::header head{};
-    std::string body;
-    std::vector<std::string> pushed;
-
-private:
-    int append(const void *buf, std::size_t *size) override {
-        const char *from = static_cast<const char *>(buf);
-        std::size_t left = *size;
-        for (;;) {
-            if (have_ < sizeof head) {
-                const std::size_t n = std::min(left, sizeof head - have_);
-                memcpy(reinterpret_cast<char *>(&head) + have_, from, n);
-                have_ += n;
-                from += n;
-                left -= n;
-                if (have_ < sizeof head)
-                    return 0;
-                body.clear();
-            }
-            const std::size_t n = std::min<std::size_t>(left, head.size - body.size());
-            body.append(from, n);
-            from += n;
-            left -= n;
-            if (body.size() < head.size)
-                return 0;
-            if (head.what != frame::push) {
-                *size -= left;
-                return 1;
-            }
-            pushed.push_back(body);
-            have_ = 0;
-            if (left == 0)
-                return 0;
-        }
-    }
-
-    std::size_t have_ = 0;
-};
 
 struct whole; // the program
 
@@ -578,79 +487,6 @@ void address_of(const plan::service &service, std::size_t number, sockaddr_stora
 }
 
 } // namespace
-
-plan draw_plan(const dice &draw, std::size_t most_steps) {
-    plan it;
-    it.loops = 1 + draw(3);
-    constexpr std::size_t handlers[] = {0, 1, 3};
-    it.handler_threads = handlers[draw(3)];
-    it.executors = 1 + draw(2);
-    it.deadlines = draw(4) == 1;
-    const std::size_t services = 1 + draw(2);
-    for (std::size_t i = 0; i < services; i++) {
-        plan::service one;
-        one.max_pipeline = 1 + static_cast<int>(draw(3));
-        one.session_at_connect = draw(3) == 1;
-        one.keep_alive_ms = it.deadlines && draw(2) == 1 ? static_cast<int>(draw(50)) : 600000;
-        one.response_timeout = it.deadlines && draw(2) == 1 ? 20 + static_cast<int>(draw(1000)) : -1;
-        one.unix_socket = draw(4) == 1;
-        it.services.push_back(one);
-    }
-    const std::size_t pools = 1 + draw(2);
-    for (std::size_t i = 0; i < pools; i++) {
-        plan::pool one;
-        one.service = draw(static_cast<std::uint32_t>(services));
-        one.most = 1 + draw(3);
-        one.connect_timeout = it.deadlines && draw(2) == 1 ? static_cast<int>(draw(1000)) : -1;
-        one.response_timeout = it.deadlines && draw(2) == 1 ? static_cast<int>(draw(1000)) : -1;
-        it.pools.push_back(one);
-    }
-    const std::size_t threads = 1 + draw(3);
-    for (std::size_t i = 0; i < threads; i++) {
-        std::vector<step> steps;
-        const std::size_t count = 1 + draw(static_cast<std::uint32_t>(most_steps));
-        for (std::size_t k = 0; k < count; k++) {
-            constexpr step::kind kinds[] = {
-                step::kind::request, step::kind::request, step::kind::request, step::kind::request,
-                step::kind::request, step::kind::cancel,  step::kind::cancel,  step::kind::sleep,
-                step::kind::unsleep, step::kind::pause,   step::kind::drain,   step::kind::close_idle,
-                step::kind::rest,    step::kind::unbind,  step::kind::stop,
-            };
-            step one;
-            one.what = kinds[draw(15)];
-            // Whatever ends things comes seldom.
-            if ((one.what == step::kind::unbind || one.what == step::kind::stop) && draw(3) != 1)
-                one.what = step::kind::request;
-            one.pool = draw(static_cast<std::uint32_t>(pools));
-            one.service = draw(static_cast<std::uint32_t>(services));
-            one.number = static_cast<int>(draw(20));
-            if (one.what == step::kind::request) {
-                one.how = static_cast<behaviour>(draw(8));
-                const std::size_t sizes[] = {0, 1, 100, 5000, 70000, 300000};
-                one.size = sizes[draw(6)];
-                one.answer_size = sizes[draw(6)];
-                constexpr int waits[] = {-1, 0, 5, 100};
-                one.wait_timeout = waits[draw(4)];
-                one.deadline_ms = it.deadlines && draw(2) == 1 ? static_cast<int>(draw(300)) : -1;
-                one.in_place = draw(2) == 1;
-                one.retriable = draw(2) == 1;
-                one.again = draw(3) == 1;
-            }
-            steps.push_back(one);
-        }
-        it.threads.push_back(std::move(steps));
-    }
-    it.deinit_before_unbind = draw(2) == 1;
-    bool stops = false;
-    for (const auto &steps : it.threads)
-        for (const step &one : steps)
-            stops = stops || one.what == step::kind::stop;
-    for (auto &steps : it.threads)
-        for (step &one : steps)
-            if (stops && one.what == step::kind::unsleep)
-                one.what = step::kind::sleep;
-    return it;
-}
 
 void run_program(const plan &what, const surroundings &in) {
     whole program(what, in);

@@ -20,8 +20,14 @@ struct CommNode {
 // A deadline in a loop's queue. The loop's own; public only because SleepSession holds one.
 struct CommTimer {
     int64_t deadline = INT64_MAX; // monotonic ns; INT64_MAX is never
-    size_t position = 0;          // in the queue, from 1; 0 when not queued
     void (*fire)(CommTimer *self) = nullptr;
+    bool queued = false;
+    int64_t when = 0; // by which it is queued, and its place among equals
+    uint64_t order = 0;
+    // In the queue: the first below it, its right neighbour, and its left one or else its parent.
+    CommTimer *child = nullptr;
+    CommTimer *next = nullptr;
+    CommTimer *previous = nullptr;
 };
 
 // What a loop has counted since it started. Each value is exact on its own; a snapshot taken while

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -223,6 +224,8 @@ using std::memory_order_seq_cst;
 // std::atomic whose every operation asks the scheduler first.
 template <class T>
 class atomic {
+    using difference = std::conditional_t<std::is_pointer_v<T>, std::ptrdiff_t, T>;
+
 public:
     using value_type = T;
 
@@ -259,11 +262,11 @@ public:
     bool compare_exchange_weak(T &expected, T desired, memory_order order = memory_order_seq_cst) noexcept {
         return compare_exchange_strong(expected, desired, order);
     }
-    T fetch_add(auto value, memory_order order = memory_order_seq_cst) noexcept {
+    T fetch_add(difference value, memory_order order = memory_order_seq_cst) noexcept {
         ask("fetch_add");
         return value_.fetch_add(value, order);
     }
-    T fetch_sub(auto value, memory_order order = memory_order_seq_cst) noexcept {
+    T fetch_sub(difference value, memory_order order = memory_order_seq_cst) noexcept {
         ask("fetch_sub");
         return value_.fetch_sub(value, order);
     }
