@@ -82,6 +82,33 @@ public:
     int64_t monotonic_ns() override { return real.monotonic_ns() + ahead; }
 };
 
+// Whether a client that is slow by that time is served under that limit.
+bool lasts(std::chrono::milliseconds limit, std::chrono::hours time) {
+    patient_world world;
+    fixture::InstalledWorld installed(world);
+    runtime_options options = with_loops(1);
+    options.first_message = options.handshake = options.send = limit;
+    runtime rt(options);
+    inbox<endpoint> listening;
+    background running(rt, [](inbox<endpoint> &at) -> task<> {
+        parley::serve_options serving;
+        serving.on_listening([&at](const endpoint &where) { at.put(where); });
+        auto served =
+            co_await parley::serve<lines>(endpoint("127.0.0.1", 0), echo<lines>, std::move(serving));
+    }(listening));
+    raw_peer client(listening.take());
+    client.send("half a");
+    for (int i = 0; i < 3; i++)
+        rt.sync_wait([]() -> task<> { co_await parley::yield(); }());
+    world.ahead += std::chrono::nanoseconds(time).count();
+    for (int i = 0; i < 3; i++)
+        rt.sync_wait([]() -> task<> { co_await parley::yield(); }());
+    client.send(" line\n");
+    bool alive = client.recv_line() == "half a line";
+    rt.stop();
+    return alive;
+}
+
 } // namespace
 
 TEST_CASE("a runtime that cannot have a thread, a descriptor or memory throws and leaves none behind") {
@@ -143,31 +170,6 @@ TEST_CASE("five hundred runtimes start, serve and stop without leaving a thread 
 TEST_CASE("limits of a runtime: negative ones are none, and weeks are weeks") {
     const std::chrono::milliseconds none[] = {-1ms, -1000ms, std::chrono::milliseconds(INT64_MIN)};
     const std::chrono::milliseconds weeks[] = {std::chrono::hours(24 * 24)};
-    auto lasts = [](std::chrono::milliseconds limit, std::chrono::hours time) {
-        patient_world world;
-        fixture::InstalledWorld installed(world);
-        runtime_options options = with_loops(1);
-        options.first_message = options.handshake = options.send = limit;
-        runtime rt(options);
-        inbox<endpoint> listening;
-        background running(rt, [](inbox<endpoint> &at) -> task<> {
-            parley::serve_options serving;
-            serving.on_listening([&at](const endpoint &where) { at.put(where); });
-            auto served =
-                co_await parley::serve<lines>(endpoint("127.0.0.1", 0), echo<lines>, std::move(serving));
-        }(listening));
-        raw_peer client(listening.take());
-        client.send("half a");
-        for (int i = 0; i < 3; i++)
-            rt.sync_wait([]() -> task<> { co_await parley::yield(); }());
-        world.ahead += std::chrono::nanoseconds(time).count();
-        for (int i = 0; i < 3; i++)
-            rt.sync_wait([]() -> task<> { co_await parley::yield(); }());
-        client.send(" line\n");
-        bool alive = client.recv_line() == "half a line";
-        rt.stop();
-        return alive;
-    };
     for (std::chrono::milliseconds limit : none) {
         CAPTURE(limit.count());
         CHECK(lasts(limit, std::chrono::hours(24 * 365)));
@@ -176,5 +178,14 @@ TEST_CASE("limits of a runtime: negative ones are none, and weeks are weeks") {
         CAPTURE(limit.count());
         CHECK(lasts(limit, std::chrono::hours(24 * 20)));
         CHECK_FALSE(lasts(limit, std::chrono::hours(24 * 25)));
+    }
+}
+
+TEST_CASE("limits of a runtime of fifty days and more are not cut down to moments") {
+    // 2^32 + 50 ms, and what nobody lives to see: no limit that an int cannot hold may become a short one.
+    for (auto limit :
+         {std::chrono::milliseconds((int64_t{1} << 32) + 50), std::chrono::milliseconds(INT64_MAX)}) {
+        CAPTURE(limit.count());
+        CHECK(lasts(limit, std::chrono::hours(1)));
     }
 }
