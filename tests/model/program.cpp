@@ -147,6 +147,7 @@ public:
     nap(whole &program, int ms);
 
     reference::timer &report_;
+    bool over_ = false; // under the program's mutex: nobody touches it any more
 
 private:
     int duration(struct timespec *value) override;
@@ -175,7 +176,6 @@ struct whole {
     condition_variable changed;
     std::deque<served *> later;
     bool no_more = false;
-    std::size_t naps_alive = 0;
 
     void answer_later(served *one) {
         lock_guard<mutex> lock(later_mutex);
@@ -215,6 +215,11 @@ struct whole {
         rules.deinit_begins();
         scheduler.deinit();
         rules.deinit_over();
+    }
+    void refuse(nap &one, int code) {
+        rules.timer_refused(one.report_, code);
+        lock_guard<mutex> lock(later_mutex);
+        one.over_ = true;
     }
     void drive(const std::vector<step> &steps);
 };
@@ -387,18 +392,17 @@ void asking::handle(int state, int error) {
     program.something_ended();
 }
 
-nap::nap(whole &program, int ms) : report_(program.rules.start_timer(ms < 0)), program_(program), ms_(ms) {
-    lock_guard<mutex> lock(program.later_mutex);
-    program.naps_alive++;
-}
+nap::nap(whole &program, int ms) : report_(program.rules.start_timer(ms < 0)), program_(program), ms_(ms) {}
 int nap::duration(struct timespec *value) {
     *value = {ms_ < 0 ? -1 : ms_ / 1000, ms_ < 0 ? 0 : ms_ % 1000 * 1000000L};
     return 0;
 }
 void nap::handle(int state, int error) {
     program_.rules.timer_handled(report_, state, error);
-    // Its maker deletes it: unsleep() may be on its way.
-    program_.something_ended();
+    // Its maker deletes it then.
+    lock_guard<mutex> lock(program_.later_mutex);
+    over_ = true;
+    program_.changed.notify_all();
 }
 
 // --- a driver ---
@@ -423,14 +427,14 @@ void whole::drive(const std::vector<step> &steps) {
         case step::kind::sleep:
             naps.push_back(std::make_unique<nap>(*this, one.number * in.unit_ms));
             if (scheduler.sleep(naps.back().get()) < 0)
-                rules.timer_refused(naps.back()->report_, errno);
+                refuse(*naps.back(), errno);
             break;
         case step::kind::unsleep:
             // Only while handle() has not returned, says the contract: of an endless one, where nobody stops
             // the whole, that is sure.
             naps.push_back(std::make_unique<nap>(*this, -1));
             if (scheduler.sleep(naps.back().get()) < 0) {
-                rules.timer_refused(naps.back()->report_, errno);
+                refuse(*naps.back(), errno);
             } else {
                 in.pause(one.number * in.unit_ms);
                 errno = 0;
@@ -464,8 +468,7 @@ void whole::drive(const std::vector<step> &steps) {
     // The timers are this thread's memory.
     unique_lock<mutex> lock(later_mutex);
     changed.wait(lock, [&] {
-        return std::all_of(naps.begin(), naps.end(),
-                           [](const auto &it) { return it->report_.handled > 0 || it->report_.refused; });
+        return std::all_of(naps.begin(), naps.end(), [](const auto &it) { return it->over_; });
     });
 }
 
