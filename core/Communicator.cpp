@@ -128,7 +128,8 @@ void Communicator::deinit() {
 
 Communicator::~Communicator() {
     deinit();
-    // What deinit() has refused to stop goes on: exit() was called in one of its callbacks, and the process ends.
+    // What deinit() has refused to stop goes on: exit() was called in one of its callbacks, and
+    // the process ends.
     if (core != nullptr && core->stopping.load(std::memory_order_acquire))
         CommMachine::release_core(core);
 }

@@ -386,6 +386,7 @@ void CommMachine::client_sent(Entry *entry) {
 void CommMachine::client_message(Entry *entry, bool more) {
     Loop *loop = entry->loop;
     CommSession *session = entry->session;
+    session->receiving.store(false, std::memory_order_relaxed);
     entry->session = nullptr;
     entry->state = CONN_STATE_SUCCESS;
     int keep = session->keep_alive_timeout();
@@ -438,6 +439,7 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
                                                                             : CC_FIRST_BYTE;
     if (session->in != nullptr)
         session->in->entry = nullptr;
+    session->receiving.store(false, std::memory_order_relaxed);
     if (entry->tls != nullptr)
         tls_report(entry, session);
     entry->session = nullptr;

@@ -111,7 +111,7 @@ struct CommPool {
 
 struct CommConnEntry : parley::core::Source {
     struct list_head list; // client: idle list; service: keep-alive list
-    struct list_head all;  // client: the loop's connections; service: its binding's on this loop
+    struct list_head all;  // client: the loop's; service: its binding's on this loop; closed: the graveyard
     CommConnection *conn = nullptr;
     long long seq = 0;
     int sockfd = -1;
@@ -128,7 +128,7 @@ struct CommConnEntry : parley::core::Source {
         struct ServiceLoop *home; // service: what its service has on this loop
     };
 
-    int turn_count = 0; // service: requests that await their replies
+    uint16_t turn_count = 0; // service: requests that await their replies
 
     ConnState state = CONN_STATE_CONNECTING;
     int8_t cause = CC_NONE;
@@ -136,24 +136,26 @@ struct CommConnEntry : parley::core::Source {
     // Readiness as the kernel told it, and what may be done with it.
     bool readable = false;
     bool writable = false;
-    bool hangup = false; // RDHUP: a FIN waits behind what is still to be read
-    bool eof = false;    // the FIN was read
-    bool broken = false; // ERR or HUP
-    bool datagram = false;
-    bool serves = false;      // it is a ServiceEntry
-    bool handshaking = false; // TLS is not through
-    bool driving = false;     // on the stack
-    bool replying = false;    // next_reply() is on the stack
-    bool scheduled = false;   // `node` is linked
-    bool sending = false;     // client: the request is not yet all sent
-    bool first_wait = false;  // first_timeout() runs
-    bool got_bytes = false;   // of the message in flight
-    bool greeted = false;     // service: a whole message came
-    bool unbound = false;     // close when what is in flight is done
-    bool dropped = false;     // service: close when the outbox is empty
-    bool renewed = false;     // renew() was called in this append()
-    bool timed = false;       // service: the total time of this message runs
-    bool bulky = false;       // the last message took large pieces into memory of its own
+    bool driving = false;    // on the stack
+    bool replying = false;   // next_reply() is on the stack
+    bool scheduled = false;  // `node` is linked
+    bool sending = false;    // client: the request is not yet all sent
+    bool first_wait = false; // first_timeout() runs
+    bool got_bytes = false;  // of the message in flight
+    bool timed = false;      // service: the total time of this message runs
+    bool bulky = false;      // the last message took large pieces into memory of its own
+
+    // What changes once in a connection's life, in bits: there may be a million connections.
+    bool hangup : 1 = false; // RDHUP: a FIN waits behind what is still to be read
+    bool eof : 1 = false;    // the FIN was read
+    bool broken : 1 = false; // ERR or HUP
+    bool datagram : 1 = false;
+    bool serves : 1 = false;      // it is a ServiceEntry
+    bool handshaking : 1 = false; // TLS is not through
+    bool greeted : 1 = false;     // service: a whole message came
+    bool unbound : 1 = false;     // close when what is in flight is done
+    bool dropped : 1 = false;     // service: close when the outbox is empty
+    bool renewed : 1 = false;     // renew() was called in this append()
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;
@@ -163,7 +165,6 @@ struct CommConnEntry : parley::core::Source {
     parley::core::Leftover *leftover = nullptr;
     parley::core::Outbox *outbox = nullptr;
     CommTurn *turns = nullptr; // service: those that await their replies, oldest first
-    CommConnEntry *next_buried = nullptr;
     CommNode node;
 };
 

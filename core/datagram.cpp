@@ -138,8 +138,6 @@ int CommMachine::reply_datagram(CommSession *session, CommTurn *turn) {
     if (iov != nullptr && vectors == nullptr)
         entry->loop->return_vectors();
     if (error != 0) {
-        // The caller keeps the session, as if it had not called.
-        turn->state.store(TURN_AWAITING, std::memory_order_release);
         errno = error;
         return -1;
     }

@@ -36,6 +36,7 @@ int Loop::open(CommCore *owner, Communicator *communicator, size_t index) {
     INIT_LIST_HEAD(&listeners);
     INIT_LIST_HEAD(&watches);
     INIT_LIST_HEAD(&datagrams);
+    INIT_LIST_HEAD(&graveyard_);
     read_buffer = static_cast<char *>(world->allocate(read_size));
     if (read_buffer == nullptr)
         return ENOMEM;
@@ -295,14 +296,14 @@ void Loop::remove_source(Source *source, int fd) {
 }
 
 void Loop::bury(CommConnEntry *entry) {
-    entry->next_buried = graveyard_;
-    graveyard_ = entry;
+    list_add(&entry->all, &graveyard_);
 }
 
 void Loop::empty_graveyard() {
     // Destroying a connection object may run user code that buries another one.
-    while (CommConnEntry *entry = graveyard_) {
-        graveyard_ = entry->next_buried;
+    while (!list_empty(&graveyard_)) {
+        CommConnEntry *entry = list_entry(graveyard_.next, CommConnEntry, all);
+        list_del(&entry->all);
         CommMachine::unpin(entry);
     }
 }

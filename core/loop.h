@@ -172,7 +172,7 @@ private:
     TimerQueue timers_;
     std::vector<Slot> slots_;
     std::vector<uint32_t> free_slots_;
-    CommConnEntry *graveyard_ = nullptr; // linked: to end a connection takes no memory
+    struct list_head graveyard_; // linked: to end a connection takes no memory
     Output *spare_outputs_ = nullptr;
     size_t spare_output_count_ = 0;
     struct iovec vectors_[max_vectors];

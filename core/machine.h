@@ -247,7 +247,8 @@ public:
     // ticket.cpp. Sessions without a ticket, nearly all, pay a comparison.
     static void ticket_submitted(CommSession *session, Loop *loop) {
         session->flying = true;
-        session->home = loop;
+        if (!session->passive)
+            session->home = loop;
         if (session->ticket_slot != 0)
             slot_submitted(session, loop);
     }
@@ -282,6 +283,7 @@ public:
     static void cancel_session(CommSession *session);
 
     // push.cpp
+    static bool answerable(const CommSession *session);
     static int push(CommSession *session, const void *data, size_t size, size_t high_water);
     static int push(CommPush *push, size_t high_water);
     static int offer_push(CommPush *push);

@@ -28,37 +28,37 @@ bool open_for_push(const CommConnEntry *entry) {
 
 } // namespace
 
+// The service session has a turn, and its peer is there.
+bool CommMachine::answerable(const CommSession *session) {
+    if (session->turn == nullptr)
+        return false;
+    int state = session->turn->state.load(std::memory_order_acquire);
+    return state != TURN_GONE && state != TURN_DROPPED;
+}
+
 int CommMachine::push(CommSession *session, const void *data, size_t size, size_t high_water) {
-    Entry *entry = session->entry;
-    if (entry == nullptr || (session->passive && session->turn == nullptr)) {
+    // Before the first byte of the answer and after the end a client has no connection that others may
+    // look at.
+    if (!(session->passive ? answerable(session) : session->receiving.load(std::memory_order_acquire))) {
         errno = ENOENT;
         return -1;
     }
+    Entry *entry = session->entry;
     if (entry->queued.load(std::memory_order_relaxed) >= high_water) {
         errno = EAGAIN;
         return -1;
     }
     Loop *loop = entry->loop;
     if (Loop::current() == loop) {
-        bool service = session->passive;
-        int turn = service ? session->turn->state.load(std::memory_order_acquire) : 0;
-        if (!open_for_push(entry) || (service ? turn == TURN_GONE || turn == TURN_DROPPED
-                                              : entry->session != session || session->in == nullptr)) {
+        if (!open_for_push(entry)) {
             errno = ENOENT;
             return -1;
         }
-        if (entry->datagram && service) {
+        if (entry->datagram && session->passive) {
             struct iovec iov = {const_cast<void *>(data), size};
             return static_cast<int>(send_datagram(entry, &iov, 1));
         }
         return send_bytes(entry, data, size);
-    }
-    if (session->passive) {
-        int turn = session->turn->state.load(std::memory_order_acquire);
-        if (turn == TURN_GONE || turn == TURN_DROPPED) {
-            errno = ENOENT;
-            return -1;
-        }
     }
     void *memory = loop->world->allocate(sizeof(PostedBytes) + size);
     if (memory == nullptr) {
@@ -103,16 +103,9 @@ int CommMachine::push(CommSession *session, const void *data, size_t size, size_
 int CommMachine::push(CommPush *push, size_t high_water) {
     CommSession *session = push->session;
     Entry *entry = session->entry;
-    if (entry == nullptr || entry->datagram || (session->passive && session->turn == nullptr)) {
+    if (entry == nullptr || entry->datagram || (session->passive && !answerable(session))) {
         errno = ENOENT;
         return -1;
-    }
-    if (session->passive) {
-        int turn = session->turn->state.load(std::memory_order_acquire);
-        if (turn == TURN_GONE || turn == TURN_DROPPED) {
-            errno = ENOENT;
-            return -1;
-        }
     }
     if (entry->queued.load(std::memory_order_relaxed) >= high_water) {
         errno = EAGAIN;
@@ -121,7 +114,8 @@ int CommMachine::push(CommPush *push, size_t high_water) {
     Loop *loop = entry->loop;
     push->entry = entry;
     if (Loop::current() == loop) {
-        // At once, so that what is said next on this loop comes after it; but handle() never runs inside push().
+        // At once, so that what is said next on this loop comes after it; but handle() never runs inside
+        // push().
         if (offer_push(push) != 0) {
             push->node.run = [](CommNode *node) {
                 auto *self = PARLEY_OWNER(node, CommPush, node);

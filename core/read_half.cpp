@@ -197,6 +197,8 @@ bool CommMachine::start_message(Entry *entry) {
     }
     session->in->entry = entry;
     entry->got_bytes = true;
+    if (entry->service == nullptr)
+        session->receiving.store(true, std::memory_order_release);
     return true;
 }
 

@@ -183,10 +183,15 @@ int CommMachine::reply(CommSession *session, CommTurn *turn) {
         errno = ENOENT; // the loop has ended and closed everything
         return -1;
     }
-    if (entry->datagram)
-        return reply_datagram(session, turn);
-    reply_given(entry, turn);
-    return 0;
+    if (!entry->datagram) {
+        reply_given(entry, turn);
+        return 0;
+    }
+    if (reply_datagram(session, turn) == 0)
+        return 0;
+    // The caller keeps the session, as if it had not called.
+    turn->state.store(TURN_AWAITING, std::memory_order_release);
+    return -1;
 }
 
 // A cancel() that found it on its way here left it to us.

@@ -29,7 +29,7 @@ void CommMachine::session_destroyed(CommSession *session) {
     Entry *entry = session->entry;
     if (entry == nullptr)
         return;
-    if (CommTurn *turn = session->turn) {
+    if (CommTurn *turn = session->passive ? session->turn : nullptr) {
         int expected = TURN_AWAITING;
         if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
             turn_dropped(turn); // with our hold on the entry

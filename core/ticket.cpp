@@ -110,7 +110,8 @@ CommTicket CommMachine::ticket_of(CommSession *session) {
         slot->released = false;
         session->ticket_slot = slot->index;
         if (session->flying)
-            ticket_submitted(session, static_cast<Loop *>(session->home));
+            slot_submitted(session,
+                           session->passive ? session->entry->loop : static_cast<Loop *>(session->home));
     }
     return {slot->index, static_cast<uint32_t>(slot->state.load(std::memory_order_acquire) >> 8)};
 }
@@ -235,9 +236,9 @@ int CommMachine::cancel(CommTicket ticket) {
         errno = ENOENT;
         return -1;
     }
-    // A service session that nobody can answer any more is its owner's: nothing would follow. Until the guard
-    // is free its completion waits, so that it may be looked at; and until it was looked at it is not cancelled
-    // for anybody, or its loop could end it for a cancel() that then says ENOENT.
+    // A service session that nobody can answer any more is its owner's: nothing would follow. Until the
+    // guard is free its completion waits, so that it may be looked at; and until it was looked at it is
+    // not cancelled for anybody, or its loop could end it for a cancel() that then says ENOENT.
     if (CommSession *session = slot->session;
         session != nullptr && session->passive && session->entry != nullptr &&
         !part_of(session->entry)->open.load(std::memory_order_acquire)) {

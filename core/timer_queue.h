@@ -1,7 +1,8 @@
-// The deadlines of one loop: a pairing heap (Fredman, Sedgewick, Sleator and Tarjan, 1986) of (time, order), whose
-// links lie in the timers, so that to set one never needs memory. A deadline that moves later is only a store
-// into its timer; the heap still holds the old time and learns the new one when that comes up. So the timeouts
-// of a busy connection cost nothing. Deadlines that are equal fire in the order they were queued.
+// The deadlines of one loop: a pairing heap (Fredman, Sedgewick, Sleator and Tarjan, 1986) of
+// (time, order), whose links lie in the timers, so that to set one never needs memory. A deadline
+// that moves later is only a store into its timer; the heap still holds the old time and learns the
+// new one when that comes up. So the timeouts of a busy connection cost nothing. Deadlines that are
+// equal fire in the order they were queued.
 
 #pragma once
 
@@ -68,7 +69,9 @@ public:
 
 private:
     static bool before(const CommTimer *a, const CommTimer *b) {
-        return a->when != b->when ? a->when < b->when : a->order < b->order;
+        if (a->when != b->when)
+            return a->when < b->when;
+        return static_cast<int32_t>(a->order - b->order) < 0; // order wraps round
     }
 
     // Of two roots the later becomes the first child of the other.
@@ -85,8 +88,8 @@ private:
         return a;
     }
 
-    // One root of a row of siblings: in pairs from the left, then all from the right. Without recursion, however
-    // long the row is.
+    // One root of a row of siblings: in pairs from the left, then all from the right. Without
+    // recursion, however long the row is.
     static CommTimer *meld_row(CommTimer *row) {
         CommTimer *pairs = nullptr;
         while (row != nullptr) {
@@ -139,7 +142,7 @@ private:
     }
 
     CommTimer *root_ = nullptr;
-    uint64_t order_ = 0;
+    uint32_t order_ = 0;
 };
 
 } // namespace parley::core

@@ -65,8 +65,7 @@ connection_state::~connection_state() {
 CommConnection *connection_state::make_link() noexcept {
     retain();
     linked_.store(true, sync::memory_order_relaxed);
-    link_.state = this;
-    return ::new (static_cast<void *>(&link_)) link;
+    return ::new (static_cast<void *>(&link)) held_link;
 }
 
 void connection_state::abandon() noexcept {
@@ -115,7 +114,7 @@ void connection_state::unlinked() noexcept {
 // --- Turns ---
 
 CommSession *connection_state::new_session(CommConnection *of) noexcept {
-    return static_cast<link *>(of)->state().next_turn();
+    return state_at(of).next_turn();
 }
 
 CommSession *connection_state::next_turn() noexcept {

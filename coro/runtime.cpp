@@ -10,6 +10,7 @@
 
 #include <parley/core/Communicator.h>
 #include <parley/core/Sync.h>
+#include <parley/core/Sys.h>
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
 #include <parley/error.hpp>
@@ -22,10 +23,7 @@ namespace {
 }
 
 std::size_t threads_or_all(std::size_t wanted) noexcept {
-    if (wanted != 0)
-        return wanted;
-    const unsigned processors = sys::current().processors();
-    return processors ? processors : 1;
+    return wanted != 0 ? wanted : sys::current().processors();
 }
 
 int milliseconds_or_none(std::chrono::milliseconds limit) noexcept {

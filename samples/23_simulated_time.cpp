@@ -1,5 +1,5 @@
-// A limit of an hour, tested in milliseconds: a program of parley's runs unchanged in a simulated world, where
-// time moves on as soon as nobody has anything left to do.
+// A limit of an hour, tested in milliseconds: a program of parley's runs unchanged in a simulated world,
+// where time moves on as soon as nobody has anything left to do.
 // Run it: it tests itself and prints how long that took, in the world and outside.
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// A mistake that shows once in many runs, found by a search of seeds, told small and brought back by its seed:
-// a shop that sells its last piece twice if two orders come within a millisecond of each other.
+// A mistake that shows once in many runs, found by a search of seeds, told small and brought back by its
+// seed: a shop that sells its last piece twice if two orders come within a millisecond of each other.
 // Run it: it searches the shop with the mistake, then the one without.
 
 #include <cstdlib>
@@ -25,7 +25,7 @@ parley::task<> sell(parley::connection<lines> peer, int &stock, bool careful) {
         const bool available = stock > 0;
         stock -= available && careful;
         co_await parley::sleep_for(1ms); // writes it down; others are served meanwhile
-        stock -= available && !careful; // the mistake: `available` was another moment's
+        stock -= available && !careful;  // the mistake: `available` was another moment's
         parley::line_message answer(available ? "yours" : "sold out");
         auto told = co_await peer.send(answer);
         told.value(); // throws what went wrong

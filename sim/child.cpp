@@ -145,8 +145,8 @@ void tell_failure(kernel &world, const std::string &what) {
 
 void tell_success(std::uint64_t fingerprint, std::uint64_t number) {
 #ifdef PARLEY_SIM_LEAKS
-    // _exit() would skip it, and exit() would run the parent's exit handlers. It takes a hundred times as long as
-    // the run, so one run in sixteen stands for all.
+    // _exit() would skip it, and exit() would run the parent's exit handlers. It takes a hundred times as
+    // long as the run, so one run in sixteen stands for all.
     if (fingerprint % 16 == 0 && __lsan_do_recoverable_leak_check() != 0)
         _exit(23);
 #endif

@@ -1,6 +1,6 @@
 // Where a run's decisions come from: one stream of numbers for each kind, so that a decision left out of one
-// does not move the others. Every number that was drawn is kept. 0 is always the plain choice (go on, no fault,
-// the smallest), so a run can be retold simpler by making numbers 0.
+// does not move the others. Every number that was drawn is kept. 0 is always the plain choice (go on, no
+// fault, the smallest), so a run can be retold simpler by making numbers 0.
 
 #pragma once
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 #include "tls_randomness.h"
 
@@ -22,8 +23,11 @@ constexpr const char *names[] = {
     "preadv",       "pwritev",      "fsync",       "fdatasync",       "getaddrinfo",
     "sigaction",    "thread_start", "random",      "allocate",
 };
+static_assert(std::size(names) == calls);
 
-// Friday, 2 January 2026, noon: certificates that a test makes today would not be valid yet in 1970.
+// Friday, 2 January 2026, noon. The same in every run, or none could be repeated; a date of our days,
+// since a program may take one near 1970 for a clock that was never set. OpenSSL does not see it: that
+// asks the real clock.
 constexpr std::int64_t wall_clock_at_start = 1'767'355'200'000'000'000;
 constexpr std::int64_t monotonic_at_start = 1'000'000'000;
 
@@ -186,7 +190,6 @@ void kernel::raise(int signal) {
 // --- what every call has in common ---
 
 bool kernel::enter(call which, int fd) {
-    (void)fd;
     scheduler_.point(name_of(which), nullptr);
     for (planned &one : plans_[static_cast<std::size_t>(which)]) {
         if (one.where != nullptr && one.where != &here())
@@ -202,7 +205,10 @@ bool kernel::enter(call which, int fd) {
         } else if (one.times != UINT64_MAX) {
             one.times--;
         }
-        trace("fault:", std::string(name_of(which)) + " fails as planned");
+        std::string what = name_of(which);
+        if (fd != -1)
+            what.append(" ").append(label(fd));
+        trace("fault:", what + " fails as planned");
         errno = one.error;
         return false;
     }

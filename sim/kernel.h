@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include <array>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <set>
@@ -29,6 +30,9 @@ namespace parley::sim::detail {
 using failure_sink = void (*)(kernel &world, const std::string &what);
 
 constexpr int first_descriptor = 1 << 20; // real ones are below
+
+// How many kinds of call there are: `allocate` is the last of the enumeration.
+constexpr std::size_t calls = static_cast<std::size_t>(call::allocate) + 1;
 
 class kernel final : public sys::world, private scheduler::listener {
 public:
@@ -162,7 +166,7 @@ private:
     network network_; // outlives the sockets in what the scheduler has still planned
     scheduler scheduler_;
     faults faults_;
-    std::array<std::vector<planned>, 40> plans_;
+    std::array<std::vector<planned>, calls> plans_;
     std::vector<cut> cuts_;
     std::vector<std::shared_ptr<file>> descriptors_;
     std::set<int> free_numbers_;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -114,13 +115,13 @@ void scheduler::jump(std::int64_t by) {
     now_ += by;
 }
 
-// A second without a step: then the thread that has the baton waits for something that is none of the world's, or
-// computes without an end.
+// Sees a run that makes no step for a long real time: the thread that has the baton waits for something that
+// is none of the world's, or computes without an end.
 void scheduler::watch() {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, nullptr);
-    constexpr int patience = 20;
+    constexpr int patience = 20; // seconds: a loaded machine may well leave a healthy run alone for a few
     std::uint64_t seen = 0;
     int still = 0;
     const timespec second = {1, 0};
@@ -276,14 +277,8 @@ int scheduler::start(void (*run)(void *), void *argument, host_state *home, sys:
     fresh->owner = this;
     fresh->run = run;
     fresh->argument = argument;
-    sigset_t blocked, old;
-    sigfillset(&blocked);
-    for (int signal : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGPROF})
-        sigdelset(&blocked, signal);
-    pthread_sigmask(SIG_BLOCK, &blocked, &old);
-    const int error = pthread_create(&fresh->id, nullptr, main_of, fresh.get());
-    pthread_sigmask(SIG_SETMASK, &old, nullptr);
-    if (error != 0)
+    // The kernel's, not the world's in force, which would come back to here.
+    if (const int error = sys::kernel().thread_start(&fresh->real, main_of, fresh.get()))
         return error;
     *handle = fresh.get();
     ready_.push_back(fresh.get());
@@ -292,7 +287,7 @@ int scheduler::start(void (*run)(void *), void *argument, host_state *home, sys:
     return 0;
 }
 
-void *scheduler::main_of(void *it) {
+void scheduler::main_of(void *it) {
     auto &fresh = *static_cast<thread *>(it);
     fresh.kernel_id.store(kernel_thread_id(), std::memory_order_relaxed);
     pthread_setspecific(last_words, &fresh);
@@ -300,7 +295,6 @@ void *scheduler::main_of(void *it) {
     me = &fresh;
     fresh.owner->runner_.store(fresh.kernel_id.load(), std::memory_order_relaxed);
     fresh.run(fresh.argument);
-    return nullptr;
 }
 
 void scheduler::last_word(void *it) {
@@ -325,7 +319,7 @@ void scheduler::join(sys::thread_handle handle) {
         other.joining.push_back(&it);
         block("joins", &other);
     }
-    pthread_join(other.id, nullptr);
+    sys::kernel().thread_join(other.real);
 }
 
 std::string scheduler::describe() const {

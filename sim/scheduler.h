@@ -5,8 +5,9 @@
 #pragma once
 
 #include <parley/core/Sync.h>
+#include <parley/core/Sys.h>
 
-#include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <memory>
 #include <queue>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -42,7 +44,7 @@ struct thread {
     void (*run)(void *) = nullptr;
     void *argument = nullptr;
     class scheduler *owner = nullptr;
-    pthread_t id{};
+    sys::thread_handle real = nullptr; // the kernel's; none for the first
     std::atomic<int> kernel_id{0};
     std::atomic<std::uint32_t> baton{0};
 };
@@ -115,7 +117,7 @@ private:
         std::deque<thread *> waiting;
     };
 
-    static void *main_of(void *it);
+    static void main_of(void *it);
     static void last_word(void *it);
     void step();
     void hand_over(thread &from, thread &to);

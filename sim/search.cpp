@@ -90,7 +90,8 @@ std::uint64_t count(const drawn &taken) {
     return sum;
 }
 
-// Looks for a smaller run: delta debugging (Zeller and Hildebrandt, TSE 2002) over the choices that are not 0.
+// Looks for a smaller run: delta debugging (Zeller and Hildebrandt, TSE 2002) over the choices that
+// are not 0.
 class shrinking {
 public:
     shrinking(std::uint64_t seed, const std::function<void(world &)> &program, outcome first)

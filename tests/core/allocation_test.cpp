@@ -1,5 +1,5 @@
-// Memory that runs out at any allocation of a life: operations fail with ENOMEM, everything begun is completed
-// once, nothing is lost, and who needs no memory is served on.
+// Memory that runs out at any allocation of a life: operations fail with ENOMEM, everything begun is
+// completed once, nothing is lost, and who needs no memory is served on.
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,6 @@
-// The end of a program that does not tidy up: exit() on a loop, on a handler thread, in the middle of everything,
-// with Communicators that are static. It ends with the status it said, and does not crash or hang.
+// The end of a program that does not tidy up: exit() on a loop, on a handler thread, in the middle
+// of everything, with Communicators that are static. It ends with the status it said, and does not
+// crash or hang.
 
 #include <doctest/doctest.h>
 

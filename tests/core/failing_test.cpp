@@ -190,36 +190,6 @@ TEST_CASE("after any error of accept() about one connection or about resources t
     }
 }
 
-TEST_CASE("while accept() keeps failing for want of resources the loops rest, and the waiting are taken "
-          "afterwards") {
-    for (int error : {EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
-        INFO("accept says ", error);
-        Unreliable world;
-        Running comm(2);
-        Lines service;
-        REQUIRE(service.start(comm) == 0);
-        auto sum = [&](uint64_t CommLoopCounters::*counter) {
-            return comm.loop(0)->counters().*counter + comm.loop(1)->counters().*counter;
-        };
-        world.fail(Unreliable::ACCEPT, 1, error, 1 << 20);
-        std::vector<Socket> clients;
-        for (int i = 0; i < 10; i++) {
-            clients.push_back(Socket::connected(service.address()));
-            REQUIRE(clients.back().send("x\n"));
-        }
-        REQUIRE(eventually([&] { return sum(&CommLoopCounters::accept_errors) > 0; }));
-        uint64_t turns = sum(&CommLoopCounters::turns), errors = sum(&CommLoopCounters::accept_errors);
-        std::this_thread::sleep_for(250ms); // two rests and a half
-        CHECK(sum(&CommLoopCounters::turns) - turns <= 24);
-        CHECK(sum(&CommLoopCounters::accept_errors) - errors <= 8);
-        world.reliable();
-        for (auto &client : clients)
-            CHECK(client.receive(2) == "x\n");
-        CHECK(service.stopped.count() == 0);
-        REQUIRE(service.finish());
-    }
-}
-
 TEST_CASE("a listening socket that is none any more ends in handle_stop() with the reason") {
     for (size_t loops : {1U, 3U}) {
         Unreliable world;

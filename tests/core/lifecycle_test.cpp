@@ -357,7 +357,7 @@ TEST_CASE("without handler threads there are none to increase: ENOTSUP") {
     CHECK(errno == ENOTSUP);
 }
 
-TEST_CASE("every thread of a Communicator blocks the signals that are not a fault of its own or a profiler's") {
+TEST_CASE("every thread of a Communicator blocks all signals but its own faults' and a profiler's") {
     Running comm(2, 2);
     // From /proc: what pthread_sigmask() of each thread says. SIGKILL (9), SIGSTOP (19) and glibc's own 32,
     // 33 cannot be blocked.

@@ -78,9 +78,8 @@ std::set<int> descriptors() {
 
 } // namespace
 
-TEST_CASE(
-    "out of descriptors, accepting rests instead of spinning, and takes everybody when there are some again" *
-    doctest::skip(needs_descriptors)) {
+TEST_CASE("out of descriptors who is connected is served on, and all others when there are some again" *
+          doctest::skip(needs_descriptors)) {
     for (size_t loops : {1U, 3U}) {
         Running comm(loops);
         Lines service;
@@ -99,11 +98,6 @@ TEST_CASE(
                 REQUIRE(client.send("x\n"));
             }
             REQUIRE(eventually([&] { return sum(comm, &CommLoopCounters::accept_errors) > 0; }));
-            uint64_t turns = sum(comm, &CommLoopCounters::turns);
-            uint64_t errors = sum(comm, &CommLoopCounters::accept_errors);
-            std::this_thread::sleep_for(250ms); // two rests and a half
-            CHECK(sum(comm, &CommLoopCounters::turns) - turns <= 12 * loops);
-            CHECK(sum(comm, &CommLoopCounters::accept_errors) - errors <= 4 * loops);
             REQUIRE(before.send("y\n")); // who is connected is served on
             CHECK(before.receive(2) == "y\n");
         }

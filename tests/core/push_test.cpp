@@ -448,6 +448,9 @@ TEST_CASE("a client pushes from its first received byte until it is done") {
         CHECK(push(net.comm, "early\n", &client) == -1);
         CHECK(errno == ENOENT);
     });
+    CHECK(push(net.comm, "early, from a thread\n", &client) == -1);
+    CHECK(errno == ENOENT);
+    CHECK_FALSE(peer.readable_now());
     peer.send("po");
     CHECK(peer.line() == "in append\n");
     CHECK(push(net.comm, "from a thread\n", &client) == 14);
@@ -457,6 +460,8 @@ TEST_CASE("a client pushes from its first received byte until it is done") {
     CHECK(in_append == 10);
     CHECK(in_handle == -1);
     CHECK(error == ENOENT);
+    CHECK(push(net.comm, "late, from a thread\n", &client) == -1);
+    CHECK(errno == ENOENT);
     net.settle();
     CHECK_FALSE(peer.readable_now());
     CHECK(target.has_idle_conn());

@@ -81,7 +81,8 @@ TEST_CASE(
     });
     Socket peer = listener.accepted();
     CHECK(peer.receive(9) == "question\n");
-    // It computes how long to sleep, and then it sleeps: stopped in between, it would sleep for that long again.
+    // It computes how long to sleep, and then it sleeps: stopped in between, it would sleep for
+    // that long again.
     pid_t loop = static_cast<pid_t>(atoi(child.line().c_str()));
     REQUIRE(eventually([&] {
         long call = process::blocked_in(child.id(), loop);

@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <atomic>
 
-#include "Sys.h"
+#include "forwarding_world.h"
 
 namespace peers {
 
-class Unreliable : public parley::sys::world {
+class Unreliable : public fixture::ForwardingWorld {
 public:
     enum Call : int {
         SOCKET,
@@ -28,8 +28,11 @@ public:
         SEND,
         RECVMMSG,
         NONBLOCKING,
+        CLOSE,
         EPOLL_CREATE,
         EPOLL_ADD,
+        EPOLL_MOD,
+        EPOLL_DEL,
         EPOLL_WAIT,
         EVENTFD,
         THREAD_START,
@@ -39,6 +42,8 @@ public:
 
     Unreliable() { parley::sys::install(this); }
     ~Unreliable() override { parley::sys::install(nullptr); }
+
+    static constexpr int64_t for_ever = INT64_MAX;
 
     // The n-th such call from now (from 1) fails with `error`, and so do the `times - 1` after it.
     void fail(Call call, int64_t n, int error, int64_t times = 1) {
@@ -69,12 +74,8 @@ public:
     int connect(int fd, const struct sockaddr *addr, socklen_t size) override {
         return fails(CONNECT) ? -1 : real.connect(fd, addr, size);
     }
-    int shutdown(int fd, int how) override { return real.shutdown(fd, how); }
     int getsockname(int fd, struct sockaddr *addr, socklen_t *size) override {
         return fails(GETSOCKNAME) ? -1 : real.getsockname(fd, addr, size);
-    }
-    int getpeername(int fd, struct sockaddr *addr, socklen_t *size) override {
-        return real.getpeername(fd, addr, size);
     }
     int getsockopt(int fd, int level, int name, void *value, socklen_t *length) override {
         return fails(GETSOCKOPT) ? -1 : real.getsockopt(fd, level, name, value, length);
@@ -104,48 +105,27 @@ public:
     int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) override {
         return fails(RECVMMSG) ? -1 : real.recvmmsg(fd, messages, count, flags);
     }
-    int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) override {
-        return real.sendmmsg(fd, messages, count, flags);
-    }
-    ssize_t read(int fd, void *buffer, size_t size) override { return real.read(fd, buffer, size); }
-    ssize_t write(int fd, const void *buffer, size_t size) override { return real.write(fd, buffer, size); }
     int set_nonblocking(int fd) override { return fails(NONBLOCKING) ? -1 : real.set_nonblocking(fd); }
-    int close(int fd) override { return real.close(fd); }
+    // As on Linux: whatever close() says, the descriptor is gone.
+    int close(int fd) override {
+        int result = real.close(fd);
+        return fails(CLOSE) ? -1 : result;
+    }
 
     int epoll_create() override { return fails(EPOLL_CREATE) ? -1 : real.epoll_create(); }
     int epoll_ctl(int epfd, int operation, int fd, struct epoll_event *event) override {
-        return operation == EPOLL_CTL_ADD && fails(EPOLL_ADD) ? -1
-                                                              : real.epoll_ctl(epfd, operation, fd, event);
+        if (operation == EPOLL_CTL_DEL) // it says no, but closing the descriptor would have done it anyway
+            return real.epoll_ctl(epfd, operation, fd, event) < 0 || fails(EPOLL_DEL) ? -1 : 0;
+        Call call = operation == EPOLL_CTL_ADD ? EPOLL_ADD : EPOLL_MOD;
+        return fails(call) ? -1 : real.epoll_ctl(epfd, operation, fd, event);
     }
     int epoll_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) override {
         return fails(EPOLL_WAIT) ? -1 : real.epoll_wait(epfd, events, max, timeout_ns);
     }
     int eventfd() override { return fails(EVENTFD) ? -1 : real.eventfd(); }
-
-    int open(const char *path, int flags, mode_t mode) override { return real.open(path, flags, mode); }
-    ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset, int flags) override {
-        return real.preadv(fd, iov, count, offset, flags);
-    }
-    ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t offset, int flags) override {
-        return real.pwritev(fd, iov, count, offset, flags);
-    }
-    int fsync(int fd) override { return real.fsync(fd); }
-    int fdatasync(int fd) override { return real.fdatasync(fd); }
-    int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                    struct addrinfo **result) override {
-        return real.getaddrinfo(node, service, hints, result);
-    }
-    void freeaddrinfo(struct addrinfo *result) override { real.freeaddrinfo(result); }
-    int sigaction(int signal, const struct sigaction *action, struct sigaction *old) override {
-        return real.sigaction(signal, action, old);
-    }
     int thread_start(parley::sys::thread_handle *thread, void (*run)(void *), void *argument) override {
         return fails(THREAD_START) ? error_.load() : real.thread_start(thread, run, argument);
     }
-    void thread_join(parley::sys::thread_handle thread) override { real.thread_join(thread); }
-    int64_t monotonic_ns() override { return real.monotonic_ns(); }
-    int64_t realtime_ns() override { return real.realtime_ns(); }
-    ssize_t random(void *buffer, size_t size) override { return real.random(buffer, size); }
     void *allocate(size_t size) override {
         if (fails(ALLOCATE))
             return nullptr;
@@ -172,7 +152,6 @@ private:
         return true;
     }
 
-    parley::sys::world &real = parley::sys::kernel();
     std::atomic<int> call_{CALLS};
     std::atomic<int> error_{0};
     std::atomic<int64_t> times_{0}, left_{0}, failures_{0}, blocks_{0};

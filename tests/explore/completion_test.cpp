@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -65,6 +66,27 @@ bool awaits_reply(const Request &session) {
     return session.outcome.state == CS_STATE_TOREPLY;
 }
 
+// Somebody on another thread takes the request that awaits its reply while the loop sees its peer go: one of
+// them has it, and the session is told of the other's doing only by who was first.
+void taken_while_its_peer_resets(sim::world &world, const std::function<int(Served &)> &take, bool more) {
+    int taken = 0;
+    Outcome last;
+    int peers_gone = 0;
+    {
+        Served it(world, 0);
+        it.session->in_place = true;
+        it.session->then = [&] { last = it.session->outcome; };
+        world.sleep(milliseconds(1));
+        it.client->reset();
+        world.sleep(milliseconds(1)); // it arrives
+        taken = take(it);
+        world.sleep(milliseconds(10));
+        peers_gone = it.session->peers_gone;
+    }
+    world.expect(taken + peers_gone == 1, "it is taken, or its peer has gone before");
+    world.expect(last.calls == 1 + (more ? taken : 0), "and handle() is called once more if that was said");
+}
+
 } // namespace
 
 TEST_CASE("a reply from a handler thread to a peer that resets the connection is refused or completes once") {
@@ -87,6 +109,19 @@ TEST_CASE("a reply from a handler thread to a peer that resets the connection is
         world.expect(last.calls == 1 + replied, "handle() once more if reply() returned 0");
         world.expect(last.calls == 1 || last.state == CS_STATE_SUCCESS || last.state == CS_STATE_ERROR,
                      "with its end");
+    });
+}
+
+TEST_CASE("a reply from another thread to a peer that resets was in time, or the loop has told of the peer") {
+    in_every_order("completion: reply, or the peer has gone", 2, 100, [](sim::world &world) {
+        taken_while_its_peer_resets(world, [](Served &it) { return it.reply(); }, true);
+    });
+}
+
+TEST_CASE("a request that another thread drops while its peer resets is dropped, or the loop has told of the "
+          "peer") {
+    in_every_order("completion: shutdown, or the peer has gone", 2, 100, [](sim::world &world) {
+        taken_while_its_peer_resets(world, [](Served &it) { return it.drop(); }, false);
     });
 }
 

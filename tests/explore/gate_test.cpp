@@ -109,6 +109,34 @@ TEST_CASE("a request by way of handler threads while deinit() runs completes bef
     });
 }
 
+TEST_CASE("what ends because deinit() runs is told on a handler thread, be it older or set meanwhile") {
+    in_every_order("gate: told by handlers", 2, 500, [](sim::world &world) {
+        Communicator comm;
+        world.expect(comm.init(1, 1) == 0, "init");
+        settle(world);
+        {
+            Mute peer(world, 7000);
+            Peer target(world, 7000);
+            Request asked;
+            Nap old(milliseconds(3'600'000));
+            Nap fresh(milliseconds(3'600'000));
+            int on_handlers = 0;
+            asked.then = old.then = fresh.then = [&] { on_handlers += comm.is_handler_thread(); };
+            world.expect(comm.request(&asked, &target) == 0 && comm.sleep(&old) == 0, "they are taken");
+            settle(world);
+            int refused = 0;
+            sync::thread submitting([&] { refused = result_of(world, comm.sleep(&fresh)); });
+            comm.deinit();
+            submitting.join();
+            world.expect(asked.outcome.calls == 1 && asked.outcome.is(CS_STATE_STOPPED, 0), "it is stopped");
+            world.expect(old.outcome.calls == 1 && old.outcome.is(SS_STATE_DISRUPTED, 0), "it is disrupted");
+            world.expect(fresh.outcome.calls == (refused == 0 ? 1 : 0), "disrupted too, or refused");
+            const int ends = 2 + fresh.outcome.calls;
+            world.expect(on_handlers == ends, "each was told on a handler thread");
+        }
+    });
+}
+
 TEST_CASE("a node posted while deinit() runs is refused or runs on the loop, and may submit: it is refused "
           "or ends") {
     in_every_order("gate: post, then sleep", 3, 500, [](sim::world &world) {

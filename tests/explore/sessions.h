@@ -105,8 +105,12 @@ public:
 
     Outcome outcome;
     std::function<void()> then; // in handle(), the last step: it may delete this
+    bool in_place = false;      // told of its ends on the loop
+    int peers_gone = 0;         // how often handle_peer_closed() was called
 
 private:
+    bool handle_in_place() override { return in_place; }
+    void handle_peer_closed() override { peers_gone++; }
     CommMessageOut *message_out() override { return &out_; }
     CommMessageIn *message_in() override { return &in_; }
     int receive_timeout() override { return timeout_; }

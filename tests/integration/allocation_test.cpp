@@ -57,6 +57,45 @@ task<> each_allocation_fails(const char *what, Work work) {
     }
 }
 
+// Answers each line with "xxx" by a handler whose frame is large, on the runtime's only loop until the
+// runtime stops. What its handlers threw is put into `reports`: "bad_alloc" or "something else".
+class greedy_server {
+public:
+    greedy_server(runtime &rt, inbox<std::string> &reports) : running_(rt, serve(listening_, reports)) {
+        where_ = listening_.take();
+    }
+    const endpoint &where() const { return where_; }
+
+private:
+    static task<> answer(connection<lines> peer) {
+        std::array<char, 8192> place;
+        place.fill('x');
+        while (auto line = co_await peer.recv()) {
+            auto sent = co_await peer.send(line_message(std::string(place.data(), 3)));
+            if (!sent)
+                co_return;
+        }
+    }
+    static task<> serve(inbox<endpoint> &listening, inbox<std::string> &reports) {
+        parley::serve_options options;
+        options.on_listening([&](const endpoint &at) { listening.put(at); });
+        options.on_exception([&](const endpoint &, std::exception_ptr why) {
+            try {
+                std::rethrow_exception(why);
+            } catch (const std::bad_alloc &) {
+                reports.put("bad_alloc");
+            } catch (...) {
+                reports.put("something else");
+            }
+        });
+        auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), answer, std::move(options));
+    }
+
+    inbox<endpoint> listening_;
+    background running_;
+    endpoint where_;
+};
+
 } // namespace
 
 TEST_CASE("a frame that cannot be had is bad_alloc at the call, and nothing has begun") {
@@ -150,33 +189,10 @@ TEST_CASE(
     no_frames_left check;
     scarce::World world;
     inbox<std::string> reports;
-    inbox<endpoint> listening;
     {
         runtime rt(with_loops(1));
-        auto handler = [](connection<lines> peer) -> task<> {
-            std::array<char, 8192> place;
-            place.fill('x');
-            while (auto line = co_await peer.recv()) {
-                auto sent = co_await peer.send(line_message(std::string(place.data(), 3)));
-                if (!sent)
-                    co_return;
-            }
-        };
-        parley::serve_options options;
-        options.on_listening([&](const endpoint &at) { listening.put(at); });
-        options.on_exception([&](const endpoint &, std::exception_ptr why) {
-            try {
-                std::rethrow_exception(why);
-            } catch (const std::bad_alloc &) {
-                reports.put("bad_alloc");
-            } catch (...) {
-                reports.put("something else");
-            }
-        });
-        background running(rt, [](auto &h, parley::serve_options o) -> task<> {
-            auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, std::move(o));
-        }(handler, options));
-        endpoint where = listening.take();
+        greedy_server server(rt, reports);
+        endpoint where = server.where();
         for (bool further : {false, true}) {
             CAPTURE(further);
             raw_peer before(where);
@@ -205,33 +221,10 @@ TEST_CASE("whichever allocation behind a server fails, its connection is answere
     no_frames_left check;
     scarce::World world;
     inbox<std::string> reports;
-    inbox<endpoint> listening;
     {
         runtime rt(with_loops(1));
-        auto handler = [](connection<lines> peer) -> task<> {
-            std::array<char, 8192> place;
-            place.fill('x');
-            while (auto line = co_await peer.recv()) {
-                auto sent = co_await peer.send(line_message(std::string(place.data(), 3)));
-                if (!sent)
-                    co_return;
-            }
-        };
-        parley::serve_options options;
-        options.on_listening([&](const endpoint &at) { listening.put(at); });
-        options.on_exception([&](const endpoint &, std::exception_ptr why) {
-            try {
-                std::rethrow_exception(why);
-            } catch (const std::bad_alloc &) {
-                reports.put("bad_alloc");
-            } catch (...) {
-                reports.put("something else");
-            }
-        });
-        background running(rt, [](auto &h, parley::serve_options o) -> task<> {
-            auto served = co_await parley::serve<lines>(endpoint("127.0.0.1", 0), h, std::move(o));
-        }(handler, options));
-        endpoint where = listening.take();
+        greedy_server server(rt, reports);
+        endpoint where = server.where();
         // The core's own tables grow to what they need: this is about what stands above it.
         {
             std::deque<raw_peer> many;

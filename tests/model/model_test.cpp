@@ -1,5 +1,5 @@
-// Random programs in simulated worlds, against the reference. The atomics are instrumented: threads may change at
-// each operation on one.
+// Random programs in simulated worlds, against the reference. The atomics are instrumented: threads may
+// change at each operation on one.
 
 #include <doctest/doctest.h>
 

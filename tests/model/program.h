@@ -1,6 +1,6 @@
-// A random program of requests, answers, pushes, cancels, timers, drains, unbinds and a stop, on a Communicator,
-// that reports all it sees to the reference. What it does is drawn before it begins, so that a failing run can be
-// told with less of it; the same program runs in a simulated world and on the real kernel.
+// A random program of requests, answers, pushes, cancels, timers, drains, unbinds and a stop, on a
+// Communicator, that reports all it sees to the reference. What it does is drawn before it begins, so that a
+// failing run can be told with less of it; the same program runs in a simulated world and on the real kernel.
 
 #pragma once
 

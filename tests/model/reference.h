@@ -1,6 +1,7 @@
-// What a session, a timer, a push, a service and a pool may do, as slow and plain as can be. A program under test
-// reports what it sees happen; the reference says when that must not happen, and at the end what is missing. It
-// knows nothing of how the core works: only sentences of its public headers, which stand beside each rule.
+// What a session, a timer, a push, a service and a pool may do, as slow and plain as can be. A program
+// under test reports what it sees happen; the reference says when that must not happen, and at the end what
+// is missing. It knows nothing of how the core works: only sentences of its public headers, which stand
+// beside each rule.
 
 #pragma once
 

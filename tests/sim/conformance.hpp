@@ -214,6 +214,14 @@ public:
         note_error("bind", world.bind(fd, any.get(), any.size));
         return local(fd);
     }
+    // The same for datagrams. Whoever has this port hears nobody but itself, so that what is sent there from
+    // elsewhere finds nobody; a port that was given back could be somebody else's by then.
+    name nobody_for_packets() {
+        const int fd = bound_packets(inet("127.0.0.1"));
+        const name itself = local(fd);
+        note_error("connect", world.connect(fd, itself.get(), itself.size));
+        return itself;
+    }
     void shutdown(int fd, int how) { note("shutdown", world.shutdown(fd, how)); }
 
     int set(int fd, int level, int option, int value) {

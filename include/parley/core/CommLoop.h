@@ -21,9 +21,9 @@ struct CommNode {
 struct CommTimer {
     int64_t deadline = INT64_MAX; // monotonic ns; INT64_MAX is never
     void (*fire)(CommTimer *self) = nullptr;
-    bool queued = false;
     int64_t when = 0; // by which it is queued, and its place among equals
-    uint64_t order = 0;
+    uint32_t order = 0;
+    bool queued = false;
     // In the queue: the first below it, its right neighbour, and its left one or else its parent.
     CommTimer *child = nullptr;
     CommTimer *next = nullptr;

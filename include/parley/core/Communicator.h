@@ -271,8 +271,10 @@ private:
     CommConnEntry *entry = nullptr; // pinned while not null
     CommMessageOut *out = nullptr;
     CommMessageIn *in = nullptr;
-    CommTurn *turn = nullptr; // service side, until the final completion
-    CommLoop *home = nullptr; // client side: the loop of the submission
+    union {
+        CommTurn *turn = nullptr; // service side, until the final completion
+        CommLoop *home;           // client side: the loop of the submission
+    };
     long long seq = 0;
     unsigned long ssl_error = 0;
     long verify_result = 0;
@@ -281,7 +283,8 @@ private:
     bool passive = false;
     bool retried = false;
     bool flying = false;
-    int8_t pending_state = 0; // what the node below delivers
+    int8_t pending_state = 0;                    // what the node below delivers
+    parley::sync::atomic<bool> receiving{false}; // client: from the first byte of the answer to the end
     int pending_error = 0;
     CommNode node; // submission from, or completion on, another thread
 
@@ -476,8 +479,9 @@ private:
 class Communicator {
 public:
     // Starts the threads. EINVAL when poller_threads == 0; handler_threads may be 0: then every
-    // callback runs on the loop that owns the connection. EALREADY when already initialised. On
-    // failure nothing is left running.
+    // callback runs on the loop that owns the connection. EALREADY when already initialised; EAGAIN
+    // for more threads than there can be; ENOMEM; what epoll_create1() and eventfd() say. On failure
+    // nothing is left running.
     int init(size_t poller_threads, size_t handler_threads);
 
     // Ends everything in flight (STOPPED, DISRUPTED, handle_stop(0)), waits for the callbacks and

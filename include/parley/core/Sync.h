@@ -2,15 +2,15 @@
 // under names of our own. With Sys.h the lowest stone of the house; core and the coroutine layer synchronise
 // through it and through nothing else, and a program that does the same can be run in a simulated world.
 //
-// A `scheduler` may take the place of the kernel's: then one thread runs at a time, and who goes on at each of
-// these calls is the scheduler's to say. Without one they are the standard library's, behind a test of one word
-// in the operations that may enter the kernel anyway.
+// A `scheduler` may take the place of the kernel's: then one thread runs at a time, and who goes on at each
+// of these calls is the scheduler's to say. Without one they are the standard library's, behind a test of one
+// word in the operations that may enter the kernel anyway.
 //
-// An atomic is std::atomic and costs nothing. Compiled with PARLEY_INSTRUMENTED_ATOMICS=1 each operation on one
-// asks the scheduler first, so that the same source can be run through every order in which threads could have
-// met. Such an explorer sees operations on objects, not what lies between them, so there are no fences here:
-// order is said at the atomic that carries it. For the same reason whoever waits for an atomic in a loop calls
-// yield() in it. All that is linked together must be compiled alike.
+// An atomic is std::atomic and costs nothing. Compiled with PARLEY_INSTRUMENTED_ATOMICS=1 each operation on
+// one asks the scheduler first, so that the same source can be run through every order in which threads could
+// have met. Such an explorer sees operations on objects, not what lies between them, so there are no fences
+// here: order is said at the atomic that carries it. For the same reason whoever waits for an atomic in a
+// loop calls yield() in it. All that is linked together must be compiled alike.
 
 #pragma once
 
@@ -40,8 +40,8 @@ namespace parley::sync {
 class mutex;
 class condition_variable;
 
-// Decides which thread goes on. Every function is called by the thread that it is about, which returns from it
-// when it may go on.
+// Decides which thread goes on. Every function is called by the thread that it is about, which returns from
+// it when it may go on.
 class scheduler {
 public:
     virtual ~scheduler() = default;
@@ -49,7 +49,8 @@ public:
     virtual void lock(mutex &m) = 0;
     virtual bool try_lock(mutex &m) = 0;
     virtual void unlock(mutex &m) = 0;
-    // As std::condition_variable::wait. `deadline` is a time of sys::monotonic_ns(), or -1: none. False: it passed.
+    // As std::condition_variable::wait. `deadline` is a time of sys::monotonic_ns(), or -1: none.
+    // False: it passed.
     virtual bool wait(condition_variable &c, mutex &m, int64_t deadline) = 0;
     virtual void notify(condition_variable &c, bool all) noexcept = 0;
     virtual void yield() noexcept = 0;
@@ -66,9 +67,9 @@ inline scheduler *current() noexcept {
     return detail::installed.load(std::memory_order_relaxed);
 }
 
-// Replaces the scheduler of the whole process; nullptr restores the kernel's. Call it as sys::install(): while
-// no Communicator, Executor or IOService is initialised, and nobody waits for anything in here. The caller
-// keeps ownership.
+// Replaces the scheduler of the whole process; nullptr restores the kernel's. Call it as sys::install():
+// while no Communicator, Executor or IOService is initialised, and nobody waits for anything in here. The
+// caller keeps ownership.
 inline void install(scheduler *replacement) noexcept {
     detail::installed.store(replacement, std::memory_order_seq_cst);
 }
@@ -173,8 +174,8 @@ inline void yield() noexcept {
         std::this_thread::yield();
 }
 
-// std::thread by way of sys::thread_start: it starts with signals blocked, and in a simulated world it is one of
-// the world's. The callable and its arguments are copied or moved into the thread.
+// std::thread by way of sys::thread_start: it starts with signals blocked, and in a simulated world it is one
+// of the world's. The callable and its arguments are copied or moved into the thread.
 class thread {
 public:
     thread() noexcept = default;

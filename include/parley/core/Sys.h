@@ -76,11 +76,11 @@ public:
     // Signals, threads, time, randomness, memory.
     virtual int sigaction(int signal, const struct sigaction *action, struct sigaction *old) = 0;
     // Runs `run(argument)` on a new thread. It blocks all signals but those that a fault of the thread itself
-    // raises, which would kill the process past any handler if they were blocked, and a profiler's ticks. 0 or
-    // an errno.
+    // raises, which would kill the process past any handler if they were blocked, and a profiler's ticks. 0
+    // or an errno.
     virtual int thread_start(thread_handle *thread, void (*run)(void *), void *argument) = 0;
     virtual void thread_join(thread_handle thread) = 0;
-    virtual unsigned processors(); // that threads may run on, 1 or more; the real ones unless overridden
+    virtual unsigned processors();      // that threads may run on, 1 or more; the real ones unless overridden
     virtual int64_t monotonic_ns() = 0; // never goes back
     virtual int64_t realtime_ns() = 0;
     virtual ssize_t random(void *buffer, size_t size) = 0;

@@ -136,7 +136,12 @@ private:
     bool cancelled_ = false;
 };
 
-class connection_state : private operation, private CommNode {
+// Where the core's object for a connection lies: in the connection's state.
+struct link_place {
+    alignas(CommConnection) std::byte link[sizeof(CommConnection)];
+};
+
+class connection_state : private operation, private CommNode, private link_place {
 public:
     void retain() noexcept { references_.fetch_add(1, sync::memory_order_relaxed); }
     void release() noexcept {
@@ -198,23 +203,17 @@ private:
     friend class close_wait;
     friend class push_wait;
 
-    // The core's hold on the state, from accept to the last session that saw it. It lies in the state itself;
-    // deleting it lets go of the state, when its destructor is through.
-    struct link_place {
-        alignas(CommConnection) std::byte link[sizeof(CommConnection)];
-        connection_state *state;
-    };
-    class link final : public CommConnection {
+    // The core's hold on the state, from accept to the last session that saw it; deleting it lets go of the
+    // state, when its destructor is through.
+    class held_link final : public CommConnection {
     public:
-        ~link() override { state().unlinked(); }
-        static void operator delete(void *memory) noexcept {
-            static_cast<link_place *>(memory)->state->release();
-        }
-        [[nodiscard]] connection_state &state() const noexcept {
-            return *reinterpret_cast<const link_place *>(this)->state;
-        }
+        ~held_link() override { state_at(this).unlinked(); }
+        static void operator delete(void *memory) noexcept { state_at(memory).release(); }
     };
-    static_assert(sizeof(link) == sizeof(CommConnection));
+    static_assert(sizeof(held_link) == sizeof(link));
+    [[nodiscard]] static connection_state &state_at(void *link) noexcept {
+        return static_cast<connection_state &>(*static_cast<link_place *>(link));
+    }
 
     // What the core tells of a turn.
     CommSession *next_turn() noexcept;
@@ -251,7 +250,6 @@ private:
 
     door &door_; // as long as the core has the connection
     CommLoop &home_;
-    link_place link_;
     context *receiver_ = nullptr; // suspended in recv()
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
     error ending_;                // why it ended, if it did; names the peer

@@ -1,16 +1,17 @@
-// Runs a program in many worlds and says which seed fails. Every world is a process of its own, forked from the
-// caller: a crash, a deadlock or an abort is a failure like any other, and no run sees what another one left.
+// Runs a program in many worlds and says which seed fails. Every world is a process of its own, forked
+// from the caller: a crash, a deadlock or an abort is a failure like any other, and no run sees what
+// another one left.
 //
 //     auto failure = sim::search("two clients, one slot", 1000, [](sim::world &world) {
 //         world.run([&] { ...; world.expect(answers == 2, "both are answered"); });
 //     });
 //     CHECK_MESSAGE(!failure, *failure);
 //
-// A run that fails is run again and again with fewer faults, fewer changes of threads and smaller draws, as long as
-// it fails in the same way, and what is told is the smallest, with its trace.
+// A run that fails is run again and again with fewer faults, fewer changes of threads and smaller draws, as
+// long as it fails in the same way, and what is told is the smallest, with its trace.
 //
-// The environment may say which seeds: PARLEY_SEEDS=N takes N new ones, PARLEY_SEED=S that one. `./parley test
-// --seeds N` and `--seed S` set them.
+// The environment may say which seeds: PARLEY_SEEDS=N takes N new ones, PARLEY_SEED=S that one.
+// `./parley test --seeds N` and `--seed S` set them.
 
 #pragma once
 
@@ -39,9 +40,9 @@ struct failure {
 
 std::ostream &operator<<(std::ostream &out, const failure &it);
 
-// The first failure of `seeds` seeds: the numbers 1, 2, ... unless the environment says others. Call it from a
-// process without further threads (a test's main thread), since it forks. `program` makes the world's hosts and
-// faults and then calls run() once; what it leaves in memory is gone after each run.
+// The first failure of `seeds` seeds: the numbers 1, 2, ... unless the environment says others. Call it from
+// a process without further threads (a test's main thread), since it forks. `program` makes the world's hosts
+// and faults and then calls run() once; what it leaves in memory is gone after each run.
 std::optional<failure> search(std::string_view name, std::size_t seeds,
                               const std::function<void(world &)> &program);
 
@@ -55,15 +56,15 @@ struct exploration {
 std::ostream &operator<<(std::ostream &out, const exploration &it);
 
 struct exploration_bounds {
-    // So many times a thread that could go on is taken off; changes where it waits or ends are all tried. Most
-    // defects need one or two (Musuvathi and Qadeer, PLDI 2007).
+    // So many times a thread that could go on is taken off; changes where it waits or ends are all tried.
+    // Most defects need one or two (Musuvathi and Qadeer, PLDI 2007).
     int preemptions = 2;
     std::uint64_t schedules = 1'000'000;
 };
 
-// Runs the program through every order of its threads within the bounds, depth first. For small programs of two to
-// four threads, compiled with PARLEY_INSTRUMENTED_ATOMICS=1. They run one after the other in a process forked
-// from the caller; `program` begins each time from nothing and decides nothing by itself.
+// Runs the program through every order of its threads within the bounds, depth first. For small programs of
+// two to four threads, compiled with PARLEY_INSTRUMENTED_ATOMICS=1. They run one after the other in a process
+// forked from the caller; `program` begins each time from nothing and decides nothing by itself.
 exploration explore(std::string_view name, const exploration_bounds &bounds,
                     const std::function<void(world &)> &program);
 

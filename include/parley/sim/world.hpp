@@ -1,6 +1,6 @@
-// A simulated world: time, hosts, sockets, files and threads that come from one number. A program whose system
-// calls go through parley::sys and whose threads meet through parley::sync, as all of parley's do, runs in it
-// unchanged; what it does there follows from the seed, every time.
+// A simulated world: time, hosts, sockets, files and threads that come from one number. A program whose
+// system calls go through parley::sys and whose threads meet through parley::sync, as all of parley's do,
+// runs in it unchanged; what it does there follows from the seed, every time.
 //
 //     sim::world world{42};
 //     sim::host &server = world.add_host("server");
@@ -11,10 +11,10 @@
 //         serving.join();
 //     });
 //
-// One thread runs at a time. Where threads could meet (every call through sys and sync) the seed says who goes
-// on. Time stands still while anybody can run; when nobody can it moves to the next moment at which something is
-// due, so an hour's wait takes no time. A real descriptor, a thread from elsewhere or a lock that is not
-// parley::sync's ends the run with a sentence that names it.
+// One thread runs at a time. Where threads could meet (every call through sys and sync) the seed says who
+// goes on. Time stands still while anybody can run; when nobody can it moves to the next moment at which
+// something is due, so an hour's wait takes no time. A real descriptor, a thread from elsewhere or a lock
+// that is not parley::sync's ends the run with a sentence that names it.
 
 #pragma once
 
@@ -39,7 +39,7 @@ class kernel;
 struct host_state;
 } // namespace detail
 
-// The calls of sys::world that can be made to fail.
+// The calls of sys::world that can be made to fail, see world::fail_calls().
 enum class call : unsigned char {
     socket,
     bind,
@@ -161,8 +161,8 @@ public:
 
     // The host on which run() starts: "localhost", 127.0.0.1.
     host &local() noexcept;
-    // A further host. It has 127.0.0.1 for itself, an address of its own (10.0.0.1 and so on, and an IPv6 one)
-    // for all, and its name is known to getaddrinfo everywhere.
+    // A further host. It has 127.0.0.1 for itself, an address of its own (10.0.0.1 and so on, and an IPv6
+    // one) for all, and its name is known to getaddrinfo everywhere.
     host &add_host(std::string name);
     // How two hosts, or a host and itself, are connected; without latency unless said otherwise.
     void link(host &a, host &b, const struct link &how);
@@ -174,7 +174,8 @@ public:
     // --- faults ---
 
     void set_faults(const faults &chances);
-    // Calls on `where` (nullptr: any host) fail with this errno (getaddrinfo: EAI_ code).
+    // Calls on `where` (nullptr: any host) fail with this errno (getaddrinfo: EAI_ code; allocate: always
+    // ENOMEM). Of epoll_ctl only additions fail, since the others need no memory; close never fails.
     void fail_calls(call which, int error, const plan &when = {}, const host *where = nullptr);
     // Each call fails with that chance.
     void fail_calls_by_chance(call which, int error, double chance, const host *where = nullptr);
