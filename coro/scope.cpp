@@ -35,13 +35,13 @@ void scope::cancel() noexcept {
 
 std::size_t scope::children() const noexcept {
     const detail::scope_base &all = base();
-    return all.running_ - (all.body_ ? 1 : 0);
+    return all.running() - (all.body_ ? 1 : 0);
 }
 
 namespace detail {
 
 void scope_base::prepare(context &task) noexcept {
-    task_ = &task;
+    open(task);
     failure_ = nullptr;
     cancelled_ = false;
 }
@@ -55,35 +55,21 @@ bool scope_base::enter(record *body, std::exception_ptr failure) noexcept {
     } else {
         fail(std::move(failure));
     }
-    if (running_ == 0)
-        return false;
-    task_->begin(*this);
-    return true;
-}
-
-void scope_base::add(record &child) noexcept {
-    child.begin_chain(task_->loop(), *this, task_->inherits());
-    chains_.push_back(child);
-    ++running_;
-    child.owned_chain().pass();
+    return wait();
 }
 
 // The body's frame stays for await_resume(); a child is a task<void>, see spawn().
-void scope_base::chain_done(record &first) noexcept {
-    chains_.remove(first);
-    --running_;
+void scope_base::ended(record &child) noexcept {
     std::exception_ptr failure;
-    if (&first == body_) {
+    if (&child == body_) {
         body_ = nullptr;
         failure = body_failure();
     } else {
-        failure = static_cast<promise<void> &>(first).failure();
-        first.destroy();
+        failure = static_cast<promise<void> &>(child).failure();
+        child.destroy();
     }
     if (failure)
         fail(std::move(failure));
-    if (running_ == 0)
-        task_->complete();
 }
 
 void scope_base::fail(std::exception_ptr failure) noexcept {
@@ -93,7 +79,7 @@ void scope_base::fail(std::exception_ptr failure) noexcept {
         return;
     }
     if (!others_)
-        return report_exception("a scope whose first exception is thrown by with_scope", failure);
+        return add_other(failure_, failure);
     try {
         others_->push_back(failure);
     } catch (...) {
@@ -106,15 +92,10 @@ void scope_base::cancel_children() noexcept {
     cancel_chains();
 }
 
-void scope_base::cancel_chains() noexcept {
-    for (record *chain = chains_.first(); chain; chain = chain_list::next(*chain))
-        chain->owned_chain().cancel();
-}
-
 void scope_base::rethrow() const {
     if (failure_)
         std::rethrow_exception(failure_);
-    if (task_->stopping())
+    if (awaiter().stopping())
         throw parley::cancelled(); // not scope::cancelled()
 }
 

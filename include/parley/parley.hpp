@@ -11,6 +11,7 @@
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
 #include <parley/file.hpp>
+#include <parley/for_each.hpp>
 #include <parley/from_callback.hpp>
 #include <parley/loop.hpp>
 #include <parley/outcome.hpp>
@@ -24,7 +25,12 @@
 #include <parley/scope.hpp>
 #include <parley/serve.hpp>
 #include <parley/service_options.hpp>
+#include <parley/shield.hpp>
 #include <parley/sleep.hpp>
+#include <parley/stop.hpp>
 #include <parley/task.hpp>
+#include <parley/timeout.hpp>
 #include <parley/tls.hpp>
 #include <parley/wait_signal.hpp>
+#include <parley/when_all.hpp>
+#include <parley/when_any.hpp>

@@ -21,8 +21,7 @@
 
 #include <parley/config.hpp>
 #include <parley/detail/callable.hpp>
-#include <parley/detail/chain_list.hpp>
-#include <parley/detail/context.hpp>
+#include <parley/detail/join.hpp>
 #include <parley/detail/root.hpp>
 #include <parley/task.hpp>
 
@@ -83,9 +82,9 @@ private:
 namespace detail {
 
 // A scope while it is awaited: what spawns, cancels and joins.
-class scope_base : public scope, protected branch, private chain_owner {
+class scope_base : public scope, protected join_base {
 public:
-    bool await_ready() const noexcept { return false; }
+    using join_base::await_ready;
     // What a scope has to say, a child's exception above all, is not dropped because its task was told to
     // stop.
     static constexpr bool keeps_result = true;
@@ -106,19 +105,13 @@ protected:
 private:
     friend class parley::scope;
 
-    void add(record &child) noexcept;
     void fail(std::exception_ptr failure) noexcept;
-    void cancel_chains() noexcept;
 
     void cancel_children() noexcept final;
-    parley::loop &home() const noexcept final { return task_->loop(); }
     const char *name() const noexcept final { return "scope"; }
-    void chain_done(record &first) noexcept final;
+    void ended(record &child) noexcept final;
 
-    context *task_ = nullptr;
-    record *body_ = nullptr;
-    chain_list chains_;       // the body among them
-    std::size_t running_ = 0; // how many
+    record *body_ = nullptr; // while it runs
     std::exception_ptr failure_;
     std::vector<std::exception_ptr> *others_;
 };

@@ -114,6 +114,8 @@ public:
     // Lists itself; cancel_children() follows, before the outermost cancel() returns.
     void cancel() noexcept final;
     [[nodiscard]] const branch *as_branch() const noexcept final { return this; }
+    // One of the chains it waits for, the eldest; nullptr for none.
+    [[nodiscard]] virtual const context *eldest() const noexcept { return nullptr; }
 
 protected:
     branch() = default;

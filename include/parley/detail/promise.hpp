@@ -36,7 +36,16 @@ template <class A>
 class foreign_await;
 template <class T>
 class task_outcome;
+template <class Op>
+class quietly;
+template <class Op>
+class quiet_await;
 struct task_access;
+
+// `co_return stopped_tag()`: the task ends as if it had been cancelled, and nothing is thrown.
+struct stopped_tag {
+    explicit stopped_tag() = default;
+};
 
 // An operation of parley's or of somebody who read context.hpp.
 template <class A>
@@ -100,6 +109,20 @@ template <class A>
     requires requires { A::keeps_result; }
 inline constexpr bool keeps_result<A> = A::keeps_result;
 
+// Operations that are begun even by a task that was told to stop.
+template <class A>
+inline constexpr bool begins_stopped = false;
+template <class A>
+    requires requires { A::begins_stopped; }
+inline constexpr bool begins_stopped<A> = A::begins_stopped;
+
+// Operations that refer to others made in the same expression, and so are awaited in it.
+template <class A>
+inline constexpr bool awaited_where_made = false;
+template <class A>
+    requires requires { A::awaited_where_made; }
+inline constexpr bool awaited_where_made<A> = A::awaited_where_made;
+
 // A leaf inside a task.
 template <class Op>
 class leaf_await {
@@ -130,7 +153,7 @@ public:
         }
         chain.waiter_ = self;
         task_.life_ = life::suspended;
-        if (op_.await_suspend(self, chain))
+        if (begin(self, chain))
             return true;
         task_.life_ = life::running;
         chain.awaiting_ = nullptr;
@@ -143,18 +166,34 @@ public:
     }
 
     decltype(auto) await_resume() {
-        task_.life_ = life::running;
-        context &chain = task_.chain();
-        if (chain.stopping_ || chain.stopped_) [[unlikely]] {
-            const bool unwind = chain.stopped_ || !keeps_result<Op>;
-            chain.stopped_ = false;
-            if (unwind)
-                throw cancelled();
-        }
+        if (!has_result()) [[unlikely]]
+            throw cancelled();
         return op_.await_resume();
     }
 
+protected:
+    // The task goes on: with the operation's result, or without, since it stops.
+    bool has_result() noexcept {
+        task_.life_ = life::running;
+        context &chain = task_.chain();
+        if (!chain.stopping_ && !chain.stopped_) [[likely]]
+            return true;
+        return !std::exchange(chain.stopped_, false) && keeps_result<Op>;
+    }
+
 private:
+    bool begin(std::coroutine_handle<> self, context &chain) {
+        if constexpr (noexcept(op_.await_suspend(self, chain))) {
+            return op_.await_suspend(self, chain);
+        } else {
+            try {
+                return op_.await_suspend(self, chain);
+            } catch (...) {
+                task_.life_ = life::running;
+                throw;
+            }
+        }
+    }
     void keep() noexcept {
         if constexpr (requires { op_.keep(); })
             op_.keep();
@@ -194,9 +233,20 @@ public:
         requires(!is_task<std::remove_cvref_t<A>> && leaf<std::remove_reference_t<A>>)
     leaf_await<std::remove_reference_t<A>>
     await_transform(A &&op, std::source_location site = std::source_location::current()) {
-        enter(site);
+        using op_type = std::remove_reference_t<A>;
+        static_assert(!awaited_where_made<op_type> || !std::is_lvalue_reference_v<A>,
+                      "parley: what this combinator was given may be gone by now: write co_await in front of "
+                      "it, without naming it first (docs/tasks.md)");
+        if constexpr (begins_stopped<op_type>)
+            site_ = site;
+        else
+            enter(site);
         return {op, *this};
     }
+
+    template <class Op>
+    quiet_await<Op> await_transform(quietly<Op> &&wait,
+                                    std::source_location site = std::source_location::current());
 
     template <class A>
         requires foreign_in_task<A>
@@ -261,6 +311,7 @@ public:
         std::construct_at(std::addressof(value_), std::forward<U>(value));
         ending_ = ending::value;
     }
+    void return_value(stopped_tag) noexcept { ending_ = ending::stopped; }
     void unhandled_exception() noexcept {
         if (ending_ == ending::value) // a destructor threw after co_return
             std::destroy_at(std::addressof(value_));
@@ -300,6 +351,7 @@ public:
         value_ = std::addressof(value);
         ending_ = ending::value;
     }
+    void return_value(stopped_tag) noexcept { ending_ = ending::stopped; }
     void unhandled_exception() noexcept {
         ending_ = unwinding() ? ending::stopped : ending::exception;
         if (ending_ == ending::exception)
