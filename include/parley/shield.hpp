@@ -74,9 +74,8 @@ private:
 // not reach it either. A task that was told to stop may still begin it. Whoever joins the task waits for
 // it, a stopping runtime too: give it a limit of its own.
 template <class A>
-    requires detail::joinable<A>
 [[nodiscard]] auto shield(A &&work) {
-    detail::check_callable<A>();
+    detail::check_joinable<A>();
     return detail::shield_await<A>(std::forward<A>(work));
 }
 

@@ -162,9 +162,8 @@ private:
 // and nothing is thrown here. The task stays told to stop: its next await ends it. In a task that was told
 // before, the work does not begin.
 template <class A>
-    requires detail::joinable<A>
 [[nodiscard]] auto stop_as_error(A &&work) {
-    detail::check_callable<A>();
+    detail::check_joinable<A>();
     return detail::stop_as_error_await<A>(std::forward<A>(work));
 }
 
@@ -172,9 +171,8 @@ template <class A>
 // work; then, when it has ended, the error is errc::stopping. A token that was stopped before: the work does
 // not begin. Results as of stop_as_error(). In a simulated world the stop is requested on one of its threads.
 template <class A>
-    requires detail::joinable<A>
 [[nodiscard]] auto with_stop_token(std::stop_token token, A &&work) {
-    detail::check_callable<A>();
+    detail::check_joinable<A>();
     return detail::stop_token_await<A>(std::move(token), std::forward<A>(work));
 }
 

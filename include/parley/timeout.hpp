@@ -128,17 +128,15 @@ private:
 // exception that the work ends with although it was cancelled counts. Of zero time, what is ready at once
 // is done.
 template <class Rep, class Period, class A>
-    requires detail::joinable<A>
 [[nodiscard]] auto with_timeout(std::chrono::duration<Rep, Period> d, A &&work) {
-    detail::check_callable<A>();
+    detail::check_joinable<A>();
     return detail::timeout_await<A>(detail::nanoseconds_of(d), false, std::forward<A>(work));
 }
 
 // The same until a clock shows that time; the difference to now is taken now, as by sleep_until().
 template <class Clock, class Duration, class A>
-    requires detail::joinable<A>
 [[nodiscard]] auto with_deadline(std::chrono::time_point<Clock, Duration> when, A &&work) {
-    detail::check_callable<A>();
+    detail::check_joinable<A>();
     if constexpr (std::same_as<Clock, std::chrono::steady_clock>)
         return detail::timeout_await<A>(detail::nanoseconds_of(when.time_since_epoch()), true,
                                         std::forward<A>(work));

@@ -154,9 +154,9 @@ private:
 // Awaited in the expression that makes it. A child that was stopped by itself stops the others, and this
 // task.
 template <class... A>
-    requires(sizeof...(A) > 0 && (detail::joinable<A> && ...))
+    requires(sizeof...(A) > 0)
 [[nodiscard]] auto when_all(A &&...children) {
-    (detail::check_callable<A>(), ...);
+    (detail::check_joinable<A>(), ...);
     return detail::when_all_await<A...>(std::forward<A>(children)...);
 }
 

@@ -144,9 +144,9 @@ private:
 // first, std::monostate for a value of nothing. Throws what the winner threw. Awaited in the expression
 // that makes it.
 template <class... A>
-    requires(sizeof...(A) > 0 && (detail::joinable<A> && ...))
+    requires(sizeof...(A) > 0)
 [[nodiscard]] auto when_any(A &&...children) {
-    (detail::check_callable<A>(), ...);
+    (detail::check_joinable<A>(), ...);
     return detail::when_any_await<A...>(std::forward<A>(children)...);
 }
 

@@ -93,6 +93,18 @@ concept joinable_function = !is_task<std::remove_cvref_t<A>> && !leaf<std::remov
 template <class A>
 concept joinable = is_task<A> || joinable_leaf<A> || foreign_in_task<A> || joinable_function<A>;
 
+// Called with A as in a forwarding reference, by every combinator.
+template <class A>
+constexpr void check_joinable() {
+    check_callable<A>();
+    static_assert(!is_task<std::remove_cvref_t<A>> || is_task<A>,
+                  "parley: a task is awaited once, by rvalue: give std::move(t), or f() without naming the "
+                  "task (docs/tasks.md)");
+    static_assert(joinable<A> || is_task<std::remove_cvref_t<A>>,
+                  "parley: a combinator takes tasks, functions without parameters that make one, operations "
+                  "such as peer.recv(), and awaitables of other libraries; this is none (docs/tasks.md)");
+}
+
 // What becomes of it. Operations and functions stay where they are, in the expression that awaits the
 // combinator.
 template <class A>
