@@ -133,29 +133,31 @@ struct CommConnEntry : parley::core::Source {
     ConnState state = CONN_STATE_CONNECTING;
     int8_t cause = CC_NONE;
 
+    // What never changes, and push() reads on any thread.
+    bool datagram = false;
+    bool serves = false; // it is a ServiceEntry
+
     // Readiness as the kernel told it, and what may be done with it.
     bool readable = false;
     bool writable = false;
     bool driving = false;    // on the stack
-    bool replying = false;   // next_reply() is on the stack
     bool scheduled = false;  // `node` is linked
     bool sending = false;    // client: the request is not yet all sent
     bool first_wait = false; // first_timeout() runs
     bool got_bytes = false;  // of the message in flight
     bool timed = false;      // service: the total time of this message runs
-    bool bulky = false;      // the last message took large pieces into memory of its own
 
-    // What changes once in a connection's life, in bits: there may be a million connections.
-    bool hangup : 1 = false; // RDHUP: a FIN waits behind what is still to be read
-    bool eof : 1 = false;    // the FIN was read
-    bool broken : 1 = false; // ERR or HUP
-    bool datagram : 1 = false;
-    bool serves : 1 = false;      // it is a ServiceEntry
+    // What is rarely asked for, in bits: there may be a million connections.
+    bool hangup : 1 = false;      // RDHUP: a FIN waits behind what is still to be read
+    bool eof : 1 = false;         // the FIN was read
+    bool broken : 1 = false;      // ERR or HUP
     bool handshaking : 1 = false; // TLS is not through
     bool greeted : 1 = false;     // service: a whole message came
     bool unbound : 1 = false;     // close when what is in flight is done
     bool dropped : 1 = false;     // service: close when the outbox is empty
     bool renewed : 1 = false;     // renew() was called in this append()
+    bool replying : 1 = false;    // next_reply() is on the stack
+    bool bulky : 1 = false;       // the last message took large pieces into memory of its own
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;
