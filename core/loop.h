@@ -74,9 +74,9 @@ public:
     // After the loop's thread was joined, before the loop may be freed.
     void wait_for_posters() noexcept;
 
-    // Runs what is ready now, one generation of it. Called right after a callback has returned;
-    // never touches a connection's read side, so the read buffer stays as it is.
-    void run_ready();
+    // Runs what is ready now, one generation of it, and says how many that were. Called right after a
+    // callback has returned; never touches a connection's read side, so the read buffer stays as it is.
+    int run_ready();
 
     // Connection work for the top of the loop, where nothing of a connection is on the stack.
     void schedule(CommNode *node) noexcept { pending_.append(node); }

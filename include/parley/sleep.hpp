@@ -89,8 +89,8 @@ template <class Clock, class Duration>
         return sleep_for(when - Clock::now());
 }
 
-// `co_await yield()`: everything else that the loop has to do now is done first. In a long computation it is
-// also the point where a cancel is noticed.
+// `co_await yield()`: whatever else is ready on the loop runs first, and of sockets and timers what is due,
+// at the latest after 64 of these. In a long computation it is also the point where a cancel is noticed.
 [[nodiscard]] inline detail::yield_await yield() noexcept {
     return {};
 }
