@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -9,7 +10,7 @@
 #include <parley/core/Sync.h>
 
 // Sizes are rounded up to multiples of 16 bytes less 8: what glibc's malloc hands out without waste. Each
-// thread keeps the blocks that were freed on it, one list per size, at most `per_thread(size)` of them; a
+// thread keeps the blocks that were freed on it, one list per size, at most `per_thread[size]` of them; a
 // list that grows beyond that gives half of itself, as one batch, to the shared list of its size, and an
 // empty one takes a batch from there. So a thread that only makes frames and one that only frees them (an
 // acceptor and a worker) go through a mutex once in a batch. The shared lists are bounded too; what is more
@@ -31,11 +32,15 @@ constexpr std::size_t class_of(std::size_t size) noexcept {
 constexpr std::size_t block_size(std::size_t index) noexcept {
     return (index + 1) * step - overhead;
 }
-// 64 blocks, or 64 KiB of them.
-constexpr std::size_t per_thread(std::size_t index) noexcept {
-    const std::size_t by_memory = 65536 / block_size(index);
-    return by_memory < 64 ? by_memory : 64;
-}
+// 64 blocks, or 64 KiB of them. A table, since a division would cost more than all else that freeing does.
+constexpr auto per_thread = [] {
+    std::array<std::uint8_t, classes> limits{};
+    for (std::size_t i = 0; i < classes; ++i) {
+        const std::size_t by_memory = 65536 / block_size(i);
+        limits[i] = static_cast<std::uint8_t>(by_memory < 64 ? by_memory : 64);
+    }
+    return limits;
+}();
 
 struct free_block {
     free_block *next;
@@ -122,7 +127,7 @@ public:
 
     void *take(std::size_t index) noexcept {
         free_list &l = lists_[index];
-        if (!l.first && !refill(index))
+        if (!l.first && !refill(index)) [[unlikely]]
             return nullptr;
         free_block *block = l.first;
         l.first = block->next;
@@ -132,7 +137,7 @@ public:
 
     void give(void *memory, std::size_t index) noexcept {
         free_list &l = lists_[index];
-        if (l.count >= per_thread(index))
+        if (l.count >= per_thread[index]) [[unlikely]]
             spill(index);
         auto *block = ::new (memory) free_block{l.first, nullptr};
         l.first = block;
@@ -140,7 +145,8 @@ public:
     }
 
 private:
-    bool refill(std::size_t index) noexcept {
+    // Out of line, so that the way past them saves no registers.
+    [[gnu::noinline]] bool refill(std::size_t index) noexcept {
         free_block *batch = shared().take(index);
         if (!batch)
             return false;
@@ -151,7 +157,7 @@ private:
         return true;
     }
     // Half of a list leaves.
-    void spill(std::size_t index) noexcept {
+    [[gnu::noinline]] void spill(std::size_t index) noexcept {
         free_list &l = lists_[index];
         free_block *batch = l.first;
         free_block *last = batch;
@@ -173,14 +179,20 @@ private:
     thread_count count_;
 };
 
-thread_local bool gone = false;
+// The thread's pool, from its first frame to its end: one load and one test on the way there.
+constinit thread_local thread_pool *here = nullptr;
+constinit thread_local bool gone = false;
 
-thread_pool &mine() {
+// nullptr when the thread is ending.
+[[gnu::noinline, gnu::cold]] thread_pool *enter() {
+    if (gone)
+        return nullptr;
     thread_local thread_pool pool;
-    return pool;
+    return here = &pool;
 }
 
 thread_pool::~thread_pool() {
+    here = nullptr;
     gone = true;
     for (std::size_t i = 0; i < classes; ++i) {
         if (lists_[i].first && !shared().give(i, lists_[i].first))
@@ -205,39 +217,49 @@ void count_late(std::ptrdiff_t change) noexcept {
 
 } // namespace
 
+// When the thread is ending. Apart, for the same reason.
+[[gnu::noinline, gnu::cold]] static void *allocate_late(std::size_t size) {
+    void *frame = ::operator new(size > largest ? size : block_size(class_of(size)));
+    count_late(1);
+    return frame;
+}
+
 void *allocate_frame(std::size_t size) {
-    if (gone) [[unlikely]] {
-        void *frame = ::operator new(size > largest ? size : block_size(class_of(size)));
-        count_late(1);
-        return frame;
+    thread_pool *pool = here;
+    if (!pool) [[unlikely]] {
+        pool = enter();
+        if (!pool)
+            return allocate_late(size);
     }
-    thread_pool &pool = mine();
 #if PARLEY_FRAME_POOL
     if (size <= largest) [[likely]] {
         const std::size_t index = class_of(size);
-        void *frame = pool.take(index);
-        if (!frame)
+        void *frame = pool->take(index);
+        if (!frame) [[unlikely]]
             frame = ::operator new(block_size(index));
-        pool.count(1);
+        pool->count(1);
         return frame;
     }
 #endif
     void *frame = ::operator new(size);
-    pool.count(1);
+    pool->count(1);
     return frame;
 }
 
 void free_frame(void *frame, std::size_t size) noexcept {
-    if (gone) [[unlikely]] {
-        ::operator delete(frame);
-        count_late(-1);
-        return;
+    thread_pool *pool = here;
+    if (!pool) [[unlikely]] {
+        pool = enter();
+        if (!pool) {
+            ::operator delete(frame);
+            count_late(-1);
+            return;
+        }
     }
-    thread_pool &pool = mine();
-    pool.count(-1);
+    pool->count(-1);
 #if PARLEY_FRAME_POOL
     if (size <= largest) [[likely]]
-        return pool.give(frame, class_of(size));
+        return pool->give(frame, class_of(size));
 #else
     static_cast<void>(size);
 #endif
