@@ -177,6 +177,7 @@ void connection_state::turn_failed(turn &t, int state, int error_number) noexcep
     if (!was_sending)
         clean_end_ = is_first && state == CS_STATE_ERROR && error_number == 0 && t.get_cause() == CC_EOF;
 
+    const bool gone = state == CS_STATE_ERROR && !closing_ && !clean_end_ && !somebody_waits();
     context *task = std::exchange(t.sender_, nullptr);
     const bool cancelled = t.cancelled_;
     if (send_status *status = std::exchange(t.status_, nullptr))
@@ -185,13 +186,26 @@ void connection_state::turn_failed(turn &t, int state, int error_number) noexcep
     receiving_ended();
     if (task)
         cancelled ? task->complete_stopped() : task->complete();
+    if (gone)
+        peer_gone();
 }
 
 // A turn that awaits its answer will not get it to the peer any more; send() says so.
 void connection_state::peer_closed(turn &) noexcept {
     const hold keep(*this);
+    const bool gone = !closing_ && !somebody_waits();
     note_failure(error(system_error_code(ECONNRESET), stage::send, resource()));
     receiving_ended();
+    if (gone)
+        peer_gone();
+}
+
+// In recv() or send(), which tell by their result how the connection ended.
+bool connection_state::somebody_waits() const noexcept {
+    bool waits = receiver_ != nullptr;
+    for (const turn *t = first_; t; t = t->next_)
+        waits = waits || t->status_;
+    return waits;
 }
 
 // An end that no session was told of: ours, or after the last answer because the door is closed.

@@ -14,21 +14,33 @@ namespace detail {
 
 // --- A handler ---
 
+server_state &served::server() noexcept {
+    return static_cast<server_state &>(state().through());
+}
+
 void served::begin(task<void> &&handler) noexcept {
     record &first = task_access::release(handler).promise();
+    server_shard &shard = server().shard_here();
     state().retain();
     server().handler_begins();
-    first.begin_chain(*shard_.loop, *this, nullptr);
-    shard_.handlers.push_back(first);
-    if (shard_.cancelled)
+    handler_ = &first;
+    first.begin_chain(*shard.loop, *this, nullptr);
+    shard.handlers.push_back(first);
+    if (shard.cancelled)
         first.owned_chain().cancel();
     first.owned_chain().pass();
+}
+
+void served::abandon_handler() noexcept {
+    if (handler_ && server().settings().cancel_when_gone)
+        handler_->owned_chain().cancel();
 }
 
 void served::chain_done(record &first) noexcept {
     server_state &server = this->server();
     const std::exception_ptr failure = static_cast<promise<void> &>(first).failure();
-    shard_.handlers.remove(first);
+    handler_ = nullptr;
+    server.shard_here().handlers.remove(first);
     first.destroy(); // and with it, mostly, the connection's handle
     if (failure)
         server.report(state().peer(), failure);

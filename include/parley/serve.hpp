@@ -55,6 +55,14 @@ public:
         return *this;
     }
 
+    // Whether a handler is cancelled when its peer has gone (reset, hung up, a failed write, TLS closed; an end
+    // of its stream alone is none of these), so that nobody works for nobody; true at first. A handler that
+    // is in recv() or send() just then is not cancelled: that says how the connection ended.
+    serve_options &cancel_when_gone(bool cancel) noexcept {
+        settings_.cancel_when_gone = cancel;
+        return *this;
+    }
+
     [[nodiscard]] const std::function<void(const endpoint &)> &listening() const noexcept {
         return on_listening_;
     }
@@ -144,11 +152,11 @@ namespace detail {
 template <class P>
 class served_state_of final : public served, public connection_state_of<P> {
 public:
-    served_state_of(server_state &server, server_shard &shard, CommLoop &here) noexcept
-        : served(shard), connection_state_of<P>(server, here) {}
+    served_state_of(server_state &server, CommLoop &here) noexcept : connection_state_of<P>(server, here) {}
     using served::begin;
 
 private:
+    void peer_gone() noexcept override { this->abandon_handler(); }
     connection_state &state() noexcept override { return *this; }
 };
 
@@ -161,9 +169,7 @@ public:
           handler_(std::forward<F>(handler)) {}
 
 private:
-    connection_state *make_state(CommLoop &here) override {
-        return new served_state_of<P>(*this, this->shard_here(), here);
-    }
+    connection_state *make_state(CommLoop &here) override { return new served_state_of<P>(*this, here); }
     void arrived(connection_state &newcomer) noexcept override {
         newcomer.retain();
         try {

@@ -29,6 +29,7 @@ struct service_settings {
     int gap = -1;
     CommDeadlines deadlines{30'000, 10'000, 60'000};
     bool own_deadlines = false; // else the runtime's
+    bool cancel_when_gone = true;
 };
 
 } // namespace detail

@@ -184,6 +184,7 @@ public:
     CommConnection *make_link() noexcept;
     static CommSession *new_session(CommConnection *link) noexcept;
     [[nodiscard]] CommLoop &home() const noexcept { return home_; }
+    [[nodiscard]] door &through() const noexcept { return door_; }
 
     // Of connections that nobody accepted yet. The node is else used for a handle dropped on another thread.
     [[nodiscard]] connection_state *next_in_queue() const noexcept {
@@ -194,6 +195,9 @@ public:
 protected:
     connection_state(door &from, CommLoop &home) noexcept;
     virtual ~connection_state();
+
+    // The peer has gone, and no recv() or send() is awaited that says so.
+    virtual void peer_gone() noexcept {}
 
     virtual turn *make_turn() = 0;
     virtual void free_turn(turn *old) noexcept = 0;
@@ -228,6 +232,7 @@ private:
     void receiving_ended() noexcept;
     void destroy_spares() noexcept;
     void wake_receiver() noexcept;
+    [[nodiscard]] bool somebody_waits() const noexcept;
     void destroy(turn &t) noexcept;
     void destroy_last(turn &t) noexcept;
     void append(turn &t) noexcept;
@@ -248,7 +253,7 @@ private:
     parley::stage stage() const noexcept override;
     std::string resource() const override { return peer().to_string(); }
 
-    door &door_; // as long as the core has the connection
+    door &door_; // as long as the core has the connection, or a server's handler runs
     CommLoop &home_;
     context *receiver_ = nullptr; // suspended in recv()
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival

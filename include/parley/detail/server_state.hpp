@@ -35,18 +35,20 @@ struct server_shard {
 // A connection's handler: the owner of that chain.
 class served : private chain_owner {
 protected:
-    explicit served(server_shard &shard) noexcept : shard_(shard) {}
+    served() = default;
     ~served() = default;
 
     // Runs the handler. On the connection's loop.
     void begin(task<void> &&handler) noexcept;
+    // Tells it to stop, if it runs and the server wants that. On the connection's loop.
+    void abandon_handler() noexcept;
 
 private:
     void chain_done(record &first) noexcept override;
     [[nodiscard]] virtual connection_state &state() noexcept = 0;
-    [[nodiscard]] server_state &server() const noexcept { return *shard_.cancel_node.owner; }
+    [[nodiscard]] server_state &server() noexcept;
 
-    server_shard &shard_;
+    record *handler_ = nullptr; // while it runs
 };
 
 // Somebody in serve() or close().
