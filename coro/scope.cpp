@@ -5,6 +5,7 @@
 #include <parley/cancelled.hpp>
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/loop.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -92,13 +93,13 @@ void scope_base::fail(std::exception_ptr failure) noexcept {
         scope::cancel();
         return;
     }
-    if (!others_)
-        return report_exception("a scope whose first exception is thrown by with_scope", failure);
     try {
-        others_->push_back(failure);
-    } catch (...) {
-        report_exception("a scope", failure);
+        if (others_)
+            return others_->push_back(failure);
+    } catch (...) { // no memory: with the first one instead
     }
+    if (failure_ != failure && !attach_other(failure_, failure))
+        report_exception("a scope whose first exception is thrown by with_scope", failure);
 }
 
 void scope_base::cancel_children() noexcept {

@@ -10,6 +10,7 @@
 #include <parley/detach.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/file.hpp>
 #include <parley/from_callback.hpp>
 #include <parley/loop.hpp>

@@ -17,6 +17,7 @@
 #include <parley/detail/context.hpp>
 #include <parley/detail/frame_pool.hpp>
 #include <parley/detail/record.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/resume_on.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -151,7 +152,16 @@ public:
             if (unwind)
                 throw cancelled();
         }
-        return op_.await_resume();
+        if constexpr (noexcept(op_.await_resume())) {
+            return op_.await_resume();
+        } else {
+            try {
+                return op_.await_resume();
+            } catch (...) {
+                note_await(task_.site_);
+                throw;
+            }
+        }
     }
 
 private:

@@ -15,7 +15,8 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// "parley: exception in <where>: <what>" on standard error.
+// "parley: exception in <where>: <what>" on standard error, with the awaits that it left and those that its
+// scope ended with after it (exception_notes.hpp).
 void report_exception(const char *where, const std::exception_ptr &exception) noexcept;
 
 template <class F>

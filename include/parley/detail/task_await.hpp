@@ -49,7 +49,12 @@ public:
         return loop_access::rest();
     }
 
-    T await_resume() { return child_.promise().take(); }
+    T await_resume() {
+        promise<T> &child = child_.promise();
+        if (child.ending() == ending::exception) [[unlikely]]
+            attach_site(child.failure(), child.parent()->site());
+        return child.take();
+    }
 
 protected:
     std::coroutine_handle<promise<T>> child_;
