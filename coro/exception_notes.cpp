@@ -292,6 +292,8 @@ bool attach_other(const std::exception_ptr &primary, const std::exception_ptr &o
 }
 
 bool attach_site(const std::exception_ptr &exception, const std::source_location &site) noexcept {
+    if (site.line() == 0)
+        return false;
     return attach(exception, [&](exception_notes &notes) { notes.add(site); });
 }
 

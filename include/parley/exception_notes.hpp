@@ -72,6 +72,7 @@ namespace detail {
 // Any thread. False when there is no memory or there are no notes here, and when `other` cannot be kept alive
 // by `primary` without being kept alive by itself.
 bool attach_other(const std::exception_ptr &primary, const std::exception_ptr &other) noexcept;
+// False also for the empty location.
 bool attach_site(const std::exception_ptr &exception, const std::source_location &site) noexcept;
 
 // In a catch block of what a co_await at `site` threw. Nothing for `cancelled`.

@@ -198,6 +198,26 @@ TEST_CASE("a child's exception lists the awaits below the scope and the scope's"
     }
 }
 
+TEST_CASE("the library's own wrapper of a callable child is not listed") {
+    no_notes_left check;
+    try {
+        parley::run([]() -> task<> {
+            co_await parley::with_scope([](scope &s) -> task<> {
+                s.spawn([text = std::string("captured and kept")]() -> task<> {
+                    co_await parley::yield();
+                    co_await throw_at_once();
+                });
+                co_return;
+            });
+        }());
+        FAIL("nothing thrown");
+    } catch (const std::runtime_error &) {
+        CHECK(await_trace().size() == 2);
+        for (const std::source_location &site : await_trace())
+            CHECK(std::strstr(site.file_name(), "exception_notes_test.cpp") != nullptr);
+    }
+}
+
 TEST_CASE("the innermost 64 awaits are kept and the others counted") {
     no_notes_left check;
     try {

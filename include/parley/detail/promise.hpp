@@ -37,6 +37,8 @@ template <class A>
 class foreign_await;
 template <class T>
 class task_outcome;
+template <class T>
+class unlisted_task;
 struct task_access;
 
 // An operation of parley's or of somebody who read context.hpp.
@@ -195,6 +197,9 @@ public:
     template <class U>
     task_await<U> await_transform(task<U> &&child,
                                   std::source_location site = std::source_location::current());
+
+    template <class U>
+    task_await<U> await_transform(unlisted_task<U> &&child);
 
     template <class U>
     outcome_await<U> await_transform(task_outcome<U> &&child,

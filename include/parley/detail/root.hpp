@@ -25,7 +25,7 @@ concept makes_task = requires(F &f) { requires is_task<std::remove_cvref_t<declt
 // The function is a parameter of this coroutine, and so lives in its frame.
 template <makes_task F>
 std::invoke_result_t<F &> call_kept(F make) {
-    co_return co_await make();
+    co_return co_await unlisted_task(make());
 }
 
 template <class T, class F>

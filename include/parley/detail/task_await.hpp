@@ -68,6 +68,23 @@ task_await<U> promise_base::await_transform(task<U> &&child, std::source_locatio
     return task_await<U>(task_access::release(child));
 }
 
+// `co_await unlisted_task(std::move(t))`: the await of a task whose place is of no interest to anyone, because
+// the awaiting task is a wrapper of the library's.
+template <class T>
+class [[nodiscard]] unlisted_task {
+public:
+    explicit unlisted_task(task<T> &&t) noexcept : task_(std::move(t)) {}
+
+private:
+    friend class promise_base;
+    task<T> task_;
+};
+
+template <class U>
+task_await<U> promise_base::await_transform(unlisted_task<U> &&child) {
+    return await_transform(std::move(child.task_), std::source_location());
+}
+
 template <class T>
 task<T> promise<T>::get_return_object() noexcept {
     return task<T>(std::coroutine_handle<promise>::from_promise(*this));
