@@ -2,6 +2,7 @@
 
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/sleep.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -61,8 +62,9 @@ error interrupted::make_error(errc code, std::int64_t started, std::string_view 
     return error(code, stage_, peer_, std::chrono::nanoseconds(monotonic_now() - started), detail);
 }
 
-void add_other(const std::exception_ptr &, const std::exception_ptr &other) noexcept {
-    report_exception("a combinator that throws another one", other);
+void add_other(const std::exception_ptr &primary, const std::exception_ptr &other) noexcept {
+    if (primary != other && !attach_other(primary, other))
+        report_exception("a task beside one whose exception is thrown", other);
 }
 
 } // namespace detail

@@ -5,6 +5,8 @@
 #include <climits>
 #include <cstdio>
 #include <optional>
+#include <sstream>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
 #include <parley/error.hpp>
+#include <parley/exception_notes.hpp>
 
 namespace parley::inline PARLEY_ABI {
 namespace {
@@ -260,12 +263,34 @@ void refuse_on_loop() {
         throw std::system_error(EDEADLK, std::system_category(), "parley: sync_wait on a loop");
 }
 
-void report_exception(const char *where, const std::exception_ptr &exception) noexcept {
+namespace {
+
+// ": <what>", or nothing for what is no std::exception.
+std::string what_after_colon(const std::exception_ptr &exception) {
     try {
         std::rethrow_exception(exception);
     } catch (const std::exception &e) {
-        std::fprintf(stderr, "parley: exception in %s: %s\n", where, e.what());
+        return std::string(": ") + e.what();
     } catch (...) {
+        return {};
+    }
+}
+
+} // namespace
+
+void report_exception(const char *where, const std::exception_ptr &exception) noexcept {
+    try {
+        std::ostringstream text; // one write, so that reports of several threads do not mix
+        text << "parley: exception in " << where << what_after_colon(exception) << '\n'
+             << await_trace(exception);
+        const std::vector<std::exception_ptr> others = other_exceptions(exception);
+        constexpr std::size_t most = 8;
+        for (std::size_t i = 0; i < others.size() && i < most; ++i)
+            text << "  then another" << what_after_colon(others[i]) << '\n' << await_trace(others[i]);
+        if (others.size() > most)
+            text << "  then " << others.size() - most << " more\n";
+        std::fputs(text.str().c_str(), stderr);
+    } catch (...) { // no memory
         std::fprintf(stderr, "parley: exception in %s\n", where);
     }
 }

@@ -78,13 +78,12 @@ void scope_base::fail(std::exception_ptr failure) noexcept {
         scope::cancel();
         return;
     }
-    if (!others_)
-        return add_other(failure_, failure);
     try {
-        others_->push_back(failure);
-    } catch (...) {
-        report_exception("a scope", failure);
+        if (others_)
+            return others_->push_back(failure);
+    } catch (...) { // no memory: with the first one instead
     }
+    add_other(failure_, failure);
 }
 
 void scope_base::cancel_children() noexcept {

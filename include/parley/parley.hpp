@@ -12,6 +12,7 @@
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
 #include <parley/event.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/file.hpp>
 #include <parley/for_each.hpp>
 #include <parley/from_callback.hpp>

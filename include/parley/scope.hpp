@@ -166,9 +166,9 @@ private:
 // `co_await with_scope(body)`: runs `body(scope&)`, a function that makes a task<T>, and ends with its value
 // when the body and all children have ended. The first exception, of the body or of a child, cancels the
 // others and is thrown here after they have ended; the exceptions that these end with are appended to
-// `others` if that is given, and reported on standard error if not. If the body was stopped by
-// scope::cancel() there is no value: a task<> returns normally, others throw parley::exception with
-// errc::stopping.
+// `others` if that is given, and attached to the first if not: other_exceptions() has them, and a report of
+// the first on standard error names them. If the body was stopped by scope::cancel() there is no value: a
+// task<> returns normally, others throw parley::exception with errc::stopping.
 template <class F>
     requires std::invocable<std::remove_reference_t<F> &, scope &>
 auto with_scope(F &&body) {

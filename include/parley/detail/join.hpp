@@ -73,7 +73,8 @@ private:
     std::string peer_;
 };
 
-// The exception of a child that comes after the one that is thrown: attached to that.
+// The exception of a child that comes after the one that is thrown: attached to that, or reported on standard
+// error if there is none, or no memory.
 void add_other(const std::exception_ptr &primary, const std::exception_ptr &other) noexcept;
 
 } // namespace detail

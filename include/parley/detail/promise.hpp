@@ -17,6 +17,7 @@
 #include <parley/detail/context.hpp>
 #include <parley/detail/frame_pool.hpp>
 #include <parley/detail/record.hpp>
+#include <parley/exception_notes.hpp>
 #include <parley/resume_on.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -40,6 +41,8 @@ template <class Op>
 class quietly;
 template <class Op>
 class quiet_await;
+template <class T>
+class unlisted_task;
 struct task_access;
 
 // `co_return stopped_tag()`: the task ends as if it had been cancelled, and nothing is thrown.
@@ -168,7 +171,16 @@ public:
     decltype(auto) await_resume() {
         if (!has_result()) [[unlikely]]
             throw cancelled();
-        return op_.await_resume();
+        if constexpr (noexcept(op_.await_resume())) {
+            return op_.await_resume();
+        } else {
+            try {
+                return op_.await_resume();
+            } catch (...) {
+                note_await(task_.site_);
+                throw;
+            }
+        }
     }
 
 protected:
@@ -224,6 +236,9 @@ public:
     template <class U>
     task_await<U> await_transform(task<U> &&child,
                                   std::source_location site = std::source_location::current());
+
+    template <class U>
+    task_await<U> await_transform(unlisted_task<U> &&child);
 
     template <class U>
     outcome_await<U> await_transform(task_outcome<U> &&child,

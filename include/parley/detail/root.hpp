@@ -15,7 +15,8 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-// "parley: exception in <where>: <what>" on standard error.
+// "parley: exception in <where>: <what>" on standard error, with the awaits that it left and those that its
+// scope ended with after it (exception_notes.hpp).
 void report_exception(const char *where, const std::exception_ptr &exception) noexcept;
 
 template <class F>
@@ -24,7 +25,7 @@ concept makes_task = requires(F &f) { requires is_task<std::remove_cvref_t<declt
 // The function is a parameter of this coroutine, and so lives in its frame.
 template <makes_task F>
 std::invoke_result_t<F &> call_kept(F make) {
-    co_return co_await make();
+    co_return co_await unlisted_task(make());
 }
 
 template <class T, class F>

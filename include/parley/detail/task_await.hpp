@@ -49,7 +49,12 @@ public:
         return loop_access::rest();
     }
 
-    T await_resume() { return child_.promise().take(); }
+    T await_resume() {
+        promise<T> &child = child_.promise();
+        if (child.ending() == ending::exception) [[unlikely]]
+            attach_site(child.failure(), child.parent()->site());
+        return child.take();
+    }
 
 protected:
     std::coroutine_handle<promise<T>> child_;
@@ -61,6 +66,23 @@ task_await<U> promise_base::await_transform(task<U> &&child, std::source_locatio
     if (!child) [[unlikely]]
         throw_empty_task();
     return task_await<U>(task_access::release(child));
+}
+
+// `co_await unlisted_task(std::move(t))`: the await of a task whose place is of no interest to anyone, because
+// the awaiting task is a wrapper of the library's.
+template <class T>
+class [[nodiscard]] unlisted_task {
+public:
+    explicit unlisted_task(task<T> &&t) noexcept : task_(std::move(t)) {}
+
+private:
+    friend class promise_base;
+    task<T> task_;
+};
+
+template <class U>
+task_await<U> promise_base::await_transform(unlisted_task<U> &&child) {
+    return await_transform(std::move(child.task_), std::source_location());
 }
 
 template <class T>
