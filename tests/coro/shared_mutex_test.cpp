@@ -134,7 +134,8 @@ TEST_CASE("readers behind a writer go on when it is cancelled or its time is ove
             co_await parley::with_scope([&](scope &all) -> task<> {
                 co_await parley::with_scope([&](scope &s) -> task<> {
                     s.spawn([&]() -> task<> {
-                        auto g = co_await m.lock_for(round == 0 ? 1h : 1000h);
+                        const std::chrono::hours limit(round == 0 ? 1 : 1000);
+                        auto g = co_await m.lock_for(limit);
                         world.expect(!g, "it does not get the lock");
                     });
                     co_await parley::sleep_for(1ms);

@@ -256,3 +256,63 @@ TEST_CASE("whichever allocation behind a server fails, its connection is answere
     while (!reports.empty())
         CHECK(reports.take() == "bad_alloc");
 }
+
+TEST_CASE("waiting for a mutex, an event, a semaphore, a condition or a rate_limiter allocates nothing") {
+    no_frames_left check;
+    scarce::World world;
+    runtime rt(with_loops(1));
+    rt.sync_wait([]() -> task<> {
+        parley::mutex m;
+        parley::shared_mutex sm;
+        parley::event go(parley::reset::automatic), there(parley::reset::automatic);
+        parley::semaphore places(0);
+        parley::condition c;
+        parley::rate_limiter limit(1e6, 1);
+        bool over = false, in_time = true;
+        // The partner gives, or notifies, whenever it is its turn, and never allocates itself.
+        co_await parley::with_scope([&](parley::scope &s) -> task<> {
+            s.spawn([&]() -> task<> {
+                while (!over) {
+                    auto held = co_await m.lock();
+                    auto writing = co_await sm.lock();
+                    there.set();
+                    co_await go.wait();
+                    held.unlock();
+                    writing.unlock();
+                    places.release(2);
+                    co_await parley::yield();
+                    co_await parley::yield();
+                    c.notify_one();
+                    co_await parley::yield();
+                    c.notify_one();
+                    co_await go.wait();
+                }
+            });
+            for (int round = 0; round < 20; round++) {
+                co_await there.wait();
+                if (round == 2) // warm
+                    scarce::arm(1, true);
+                over = round == 19;
+                go.set();
+                {
+                    auto a = co_await m.lock();
+                    auto b = co_await sm.lock_shared_for(1h);
+                    auto p = co_await places.acquire();
+                    p.forget();
+                    auto q = co_await places.acquire_for(1h);
+                    q->forget();
+                    co_await c.wait(a);
+                    auto notified = co_await c.wait_for(a, 1h);
+                    in_time = in_time && notified;
+                }
+                co_await limit.acquire();
+                auto token = co_await limit.acquire_for(1h);
+                in_time = in_time && token;
+                go.set();
+            }
+            scarce::plenty();
+        });
+        CHECK(in_time);
+        CHECK(scarce::failures == 0);
+    }());
+}
