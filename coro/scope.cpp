@@ -17,7 +17,8 @@ const detail::scope_base &scope::base() const noexcept {
     return static_cast<const detail::scope_base &>(*this);
 }
 
-void scope::spawn(task<void> child) {
+void scope::spawn(task<void> &&given) {
+    task<void> child = std::move(given);
     if (!child)
         detail::throw_empty_task();
     assert(base().home().is_current() && "parley: spawn() on another loop than the scope's");

@@ -15,6 +15,7 @@
 #include <parley/core/Executor.h>
 #include <parley/detail/callable.hpp>
 #include <parley/detail/context.hpp>
+#include <parley/detail/promise.hpp>
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -90,6 +91,10 @@ template <class F>
     requires std::invocable<std::remove_reference_t<F> &>
 [[nodiscard]] detail::compute_await<F> compute(F &&f) {
     detail::check_callable<F>();
+    static_assert(!detail::is_task<std::remove_cvref_t<std::invoke_result_t<F &>>>,
+                  "parley: compute runs an ordinary function on a thread of the Executor; the body of this "
+                  "coroutine would run on the loop all the same. Await the coroutine, and compute in it what "
+                  "takes long (docs/tasks.md)");
     return detail::compute_await<F>(std::forward<F>(f));
 }
 

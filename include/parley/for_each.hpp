@@ -26,6 +26,9 @@ namespace parley::inline PARLEY_ABI {
 
 namespace detail {
 
+template <class F, class E>
+concept makes_task_of = std::invocable<F &, E> && std::same_as<std::invoke_result_t<F &, E>, task<void>>;
+
 // One of the tasks that share what is left of a range.
 template <class I, class S, class F>
 task<> take_elements(I &next, const S &end, F &each) {
@@ -58,11 +61,12 @@ task<> for_each_in(V elements, std::size_t limit, F each) {
 // is referred to, a temporary one and `each` are kept. Elements are taken as they are needed: an input
 // range may be endless. Throws std::invalid_argument for a limit of 0.
 template <std::ranges::input_range R, class F>
-    requires std::ranges::viewable_range<R> &&
-             std::same_as<std::invoke_result_t<std::decay_t<F> &, std::ranges::range_reference_t<R>>,
-                          task<void>>
+    requires std::ranges::viewable_range<R>
 [[nodiscard]] task<> for_each_concurrently(R &&range, std::size_t limit, F &&each) {
     detail::check_callable<F>();
+    static_assert(detail::makes_task_of<std::decay_t<F>, std::ranges::range_reference_t<R>>,
+                  "parley: for_each_concurrently awaits each(element), a task<>: "
+                  "[&](const auto& element) -> parley::task<> { ... } (docs/tasks.md)");
     if (limit == 0)
         throw std::invalid_argument("parley: for_each_concurrently with a limit of 0 would never begin");
     return detail::for_each_in<std::views::all_t<R>, std::decay_t<F>>(std::views::all(std::forward<R>(range)),

@@ -28,8 +28,31 @@
 namespace parley::inline PARLEY_ABI {
 
 namespace detail {
+
 class scope_base;
+
+template <class F>
+inline constexpr bool makes_value = false;
+template <class F>
+    requires std::invocable<F &>
+inline constexpr bool makes_value<F> =
+    is_task<std::invoke_result_t<F &>> && !std::same_as<std::invoke_result_t<F &>, task<void>>;
+
+template <class F>
+constexpr void refuse_to_spawn() {
+    using given = std::remove_cvref_t<F>;
+    static_assert(!std::same_as<given, task<void>>,
+                  "parley: a task is given by rvalue: write std::move(t), or spawn(f()) without naming the "
+                  "task (docs/tasks.md)");
+    static_assert(std::same_as<given, task<void>> || (!is_task<given> && !makes_value<given>),
+                  "parley: spawn takes a task<>: nobody would see the value of this one. Write a task<> "
+                  "that awaits it and does something with the value");
+    static_assert(is_task<given> || makes_value<given>,
+                  "parley: spawn takes a task<>, or a function without parameters that makes one. An "
+                  "operation such as peer.recv() is awaited by a task<>: spawn that (docs/tasks.md)");
 }
+
+} // namespace detail
 
 // Made by with_scope(), and alive until it returns. On its loop only.
 class scope {
@@ -37,7 +60,7 @@ public:
     // Starts a child: it first runs when the caller suspends. The child's frame, and the arguments in it,
     // live until the child ends. If the scope has been cancelled the child does not begin and is destroyed
     // here.
-    void spawn(task<void> child);
+    void spawn(task<void> &&child);
 
     // The same for a function that makes the task; it is kept as long as the child lives, so a lambda that
     // captures what it needs is fine.
@@ -47,12 +70,10 @@ public:
         spawn(detail::call_kept(std::decay_t<F>(std::forward<F>(make_child))));
     }
 
-    template <class T>
-        requires(!std::is_void_v<T>)
-    void spawn(task<T>) {
-        static_assert(std::is_void_v<T>,
-                      "parley: spawn takes a task<>: nobody would see the value of this one. Write a task<> "
-                      "that awaits it and does something with the value");
+    // Anything else is refused, with a sentence that says why.
+    template <class F>
+    void spawn(F &&) {
+        detail::refuse_to_spawn<F>();
     }
 
     // Tells the body and every child to stop, and those that are spawned later not to begin. Returns at once;
@@ -182,7 +203,17 @@ template <class F>
     requires std::invocable<std::remove_reference_t<F> &, scope &>
 auto with_scope(std::vector<std::exception_ptr> &others, F &&body) {
     detail::check_callable<F>();
+    static_assert(detail::is_task<std::invoke_result_t<F &, scope &>>,
+                  "parley: the body of with_scope makes a task: "
+                  "[&](parley::scope& s) -> parley::task<> { ... }");
     return detail::scope_await<F>(std::forward<F>(body), &others);
+}
+// What is no such function is refused, with a sentence that says why.
+template <class F>
+void with_scope(F &&) {
+    static_assert(std::invocable<std::remove_reference_t<F> &, scope &>,
+                  "parley: the body of with_scope takes a parley::scope& and makes a task: "
+                  "[&](parley::scope& s) -> parley::task<> { ... } (docs/tasks.md)");
 }
 
 } // namespace parley::inline PARLEY_ABI

@@ -162,7 +162,7 @@ template <class... A>
 
 // The same of any number of tasks: their values in their order, or nothing for task<>.
 template <class T>
-[[nodiscard]] auto when_all(std::vector<task<T>> tasks) {
+[[nodiscard]] auto when_all(std::vector<task<T>> &&tasks) {
     static_assert(!std::is_reference_v<T>, "parley: a vector has no references; return pointers");
     return detail::when_all_range<T>(std::move(tasks));
 }

@@ -152,7 +152,7 @@ template <class... A>
 
 // The same of any number of tasks: a winner<T>. None at all throws std::invalid_argument.
 template <class T>
-[[nodiscard]] auto when_any(std::vector<task<T>> tasks) {
+[[nodiscard]] auto when_any(std::vector<task<T>> &&tasks) {
     static_assert(!std::is_reference_v<T>, "parley: a winner has no reference; return a pointer");
     return detail::when_any_range<T>(std::move(tasks));
 }

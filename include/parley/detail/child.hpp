@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <parley/config.hpp>
 #include <parley/detail/callable.hpp>
@@ -93,6 +94,11 @@ concept joinable_function = !is_task<std::remove_cvref_t<A>> && !leaf<std::remov
 template <class A>
 concept joinable = is_task<A> || joinable_leaf<A> || foreign_in_task<A> || joinable_function<A>;
 
+template <class A>
+inline constexpr bool is_tasks = false;
+template <class T>
+inline constexpr bool is_tasks<std::vector<task<T>>> = true;
+
 // Called with A as in a forwarding reference, by every combinator.
 template <class A>
 constexpr void check_joinable() {
@@ -100,7 +106,10 @@ constexpr void check_joinable() {
     static_assert(!is_task<std::remove_cvref_t<A>> || is_task<A>,
                   "parley: a task is awaited once, by rvalue: give std::move(t), or f() without naming the "
                   "task (docs/tasks.md)");
-    static_assert(joinable<A> || is_task<std::remove_cvref_t<A>>,
+    static_assert(!is_tasks<std::remove_cvref_t<A>>,
+                  "parley: tasks are awaited once: give std::move(tasks), the vector alone, to when_all or "
+                  "when_any (docs/tasks.md)");
+    static_assert(joinable<A> || is_task<std::remove_cvref_t<A>> || is_tasks<std::remove_cvref_t<A>>,
                   "parley: a combinator takes tasks, functions without parameters that make one, operations "
                   "such as peer.recv(), and awaitables of other libraries; this is none (docs/tasks.md)");
 }

@@ -286,6 +286,14 @@ public:
         return {};
     }
 
+    template <class U>
+    std::suspend_never yield_value(U &&) {
+        static_assert(!sizeof(std::type_identity<U>),
+                      "parley: a task has one value, given by co_return; to let others run, co_await "
+                      "parley::yield() (docs/tasks.md)");
+        return {};
+    }
+
 protected:
     void enter(const std::source_location &site) {
         if (context_->stopping_) [[unlikely]]
