@@ -5,7 +5,7 @@
 #include "process.h"
 
 TEST_CASE("the sample of combinators compares, takes the first, gives up and goes home") {
-    const outcome ended = run_program(sample("09_structured"), {});
+    const outcome ended = run_program(sample("08_scopes"), {});
     CAPTURE(ended.output);
     CHECK(ended.errors == "");
     CHECK(ended.status == 0);
@@ -15,5 +15,5 @@ TEST_CASE("the sample of combinators compares, takes the first, gives up and goe
 }
 
 TEST_CASE("the sample of combinators takes no arguments") {
-    CHECK(run_program(sample("09_structured"), {"100"}).status == 2);
+    CHECK(run_program(sample("08_scopes"), {"100"}).status == 2);
 }
