@@ -4,6 +4,7 @@
 
 #include <parley/acceptor.hpp>
 #include <parley/cancelled.hpp>
+#include <parley/channel.hpp>
 #include <parley/client.hpp>
 #include <parley/compute.hpp>
 #include <parley/connection.hpp>
@@ -22,9 +23,11 @@
 #include <parley/run.hpp>
 #include <parley/runtime.hpp>
 #include <parley/scope.hpp>
+#include <parley/select.hpp>
 #include <parley/serve.hpp>
 #include <parley/service_options.hpp>
 #include <parley/sleep.hpp>
 #include <parley/task.hpp>
+#include <parley/task_local.hpp>
 #include <parley/tls.hpp>
 #include <parley/wait_signal.hpp>

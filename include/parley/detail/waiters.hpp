@@ -20,6 +20,8 @@ template <class T>
 class waiters {
 public:
     [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+    // nullptr when empty.
+    [[nodiscard]] T *front() const noexcept { return first_; }
 
     void push_back(T &one) noexcept {
         T *last = first_ ? first_->previous_waiter : &one;
