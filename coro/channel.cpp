@@ -113,7 +113,8 @@ void channel_wait::lock_all() noexcept {
     }
 }
 
-// From the caller's order: the room has been shuffled. A channel of several cases is unlocked at its last one.
+// From the caller's order: the room has been shuffled. A channel of several cases is unlocked at its last
+// one.
 void channel_wait::unlock_all() noexcept {
     std::ranges::sort(room_, std::less<>(), [](channel_case *one) { return &one->channel_; });
     channel_base *last = nullptr;
@@ -125,8 +126,8 @@ void channel_wait::unlock_all() noexcept {
     last->lock_.unlock();
 }
 
-// Every order is as likely as any other, so of the cases that can go each has the same chance. The numbers are
-// the first channel's own: a run in a simulated world repeats them.
+// Every order is as likely as any other, so of the cases that can go each has the same chance. The numbers
+// are the first channel's own: a run in a simulated world repeats them.
 void channel_wait::shuffle() noexcept {
     if (room_.size() < 2)
         return;

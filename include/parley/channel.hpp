@@ -46,13 +46,14 @@ class channel_await;
 // nothing once the channel has had that many values in it. Any number of tasks on any loops; try_push,
 // try_pop, close and drain from any other thread as well.
 //
-// A channel is as wide as its name says: bounded(n) holds n values, rendezvous() none, so that a push ends when
-// its value is taken; unbounded() any number, and push never waits.
+// A channel is as wide as its name says: bounded(n) holds n values, rendezvous() none, so that a push ends
+// when its value is taken; unbounded() any number, and push never waits.
 //
-// T is moved with the channel locked, on the thread of whoever comes second. So T's move constructor may
-// throw, but must not use the channel, and should be quick: make T a unique_ptr if it is not. What it throws is
-// thrown by who called, push or pop; or by the push whose value could not be moved into the place that has
-// become free. The value then is as T's move left it.
+// T is moved, and what it was moved from destroyed, with the channel locked, on the thread of whoever comes
+// second; who finds it locked lets others run and tries again. So T's move constructor may throw, but it and
+// the destructor must not use the channel, and should be quick: make T a unique_ptr if they are not. What a
+// move throws is thrown by who called, push or pop; or by the push whose value could not be moved into the
+// place that has become free. The value then is as T's move left it.
 //
 // It must live until every await on it has returned; destroying it while tasks wait ends the program in a
 // debug build. It cannot be moved.
@@ -82,10 +83,10 @@ public:
     // bounded(n), where a channel is a member.
     explicit channel(std::size_t n) : values_(n) {}
 
-    // `co_await c.push(value)`: result<void>, errc::closed if the channel is closed, before or while it waits.
-    // An rvalue stays with the caller, whose variable must live until the await ends, and is moved from only
-    // if the push succeeds; after a failure, or a cancel, it is as it was. An lvalue is copied at once.
-    // Throws std::bad_alloc if an unbounded channel cannot grow.
+    // `co_await c.push(value)`: result<void>, errc::closed if the channel is closed, before or while it
+    // waits. An rvalue stays with the caller, whose variable must live until the await ends, and is moved
+    // from only if the push succeeds; after a failure, or a cancel, it is as it was. An lvalue is copied at
+    // once. Throws std::bad_alloc if an unbounded channel cannot grow.
     [[nodiscard]] now_or_later<by_reference> push(T &&value) noexcept;
     [[nodiscard]] now_or_later<by_copy> push(const T &value)
         requires std::copy_constructible<T>;

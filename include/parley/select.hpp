@@ -100,10 +100,10 @@ constexpr void check_selectable() {
 
 } // namespace detail
 
-// `co_await select(a.pop(), b.push(std::move(v)), ...)`: waits until one of them can go and does that one; the
-// others are as if they had never been tried. Gives a std::variant of their results: index() says which, and
-// its result is result<T> of a pop, result<void> of a push. A closed channel can go: with its error.
-// When several can go, one is drawn, each with the same chance; in a simulated world the draw follows from the
+// `co_await select(a.pop(), b.push(std::move(v)), ...)`: waits until one of them can go and does that one;
+// the others are as if they had never been tried. Gives a std::variant of their results: index() says which,
+// and its result is result<T> of a pop, result<void> of a push. A closed channel can go: with its error. When
+// several can go, one is drawn, each with the same chance; in a simulated world the draw follows from the
 // seed. The same channel may stand in several places. Allocates nothing.
 template <class... A>
 [[nodiscard]] auto select(A &&...cases) noexcept {

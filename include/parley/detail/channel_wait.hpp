@@ -1,20 +1,21 @@
 // Who waits for a channel, or for one of several: what does not depend on the type of the values.
 //
-// A wait (a push, a pop, a select) has one case for each channel it would use; while it waits each case stands
-// in a queue of its channel. What ends the wait is decided by one atomic word, its claim:
+// A wait (a push, a pop, a select) has one case for each channel it would use; while it waits each case
+// stands in a queue of its channel. What ends the wait is decided by one atomic word, its claim:
 //
-//   | claim | set by                                   | becomes                                             |
-//   |-------|------------------------------------------|-----------------------------------------------------|
-//   | open  | await_suspend                            | busy, over                                          |
-//   | busy  | who found a case in a queue, any thread, | over, when the value has been moved; open again if  |
-//   |       | with that channel locked                 | its move threw                                      |
-//   | over  | the same; or cancel and timer, at home   | -                                                   |
+//   | claim | set by                                   | becomes                                            |
+//   |-------|------------------------------------------|----------------------------------------------------|
+//   | open  | await_suspend                            | busy, over                                         |
+//   | busy  | who found a case in a queue, any thread, | over, when the value has been moved; open again if |
+//   |       | with that channel locked                 | its move threw                                     |
+//   | over  | the same; or cancel and timer, at home   | -                                                  |
 //
 // A case whose wait is over is as good as not there: who finds it unlinks it. Who finds `busy` lets others
 // run: one move is all that is in its way, and that needs no further lock.
 //
 // A wait locks all of its channels, in the order of their addresses, tries its cases, and if none can go
-// queues up at all of them before it unlocks. So two waits cannot miss each other, and never wait in a circle.
+// queues up at all of them before it unlocks. So two waits cannot miss each other, and never wait in a
+// circle.
 
 #pragma once
 
@@ -179,8 +180,8 @@ protected:
     channel_wait() noexcept = default;
     ~channel_wait() = default;
 
-    // Begins anew: `one_or_more` in the caller's order, `room` for as many; both live as long as the wait. Before
-    // await_suspend and try_now.
+    // Begins anew: `one_or_more` in the caller's order, `room` for as many; both live as long as the wait.
+    // Before await_suspend and try_now.
     void use(std::span<channel_case *> one_or_more, std::span<channel_case *> room) noexcept;
 
     // True: one of the cases was done, or its channel is closed. False: none can go, nothing was changed.
@@ -214,8 +215,8 @@ private:
     sync::atomic<std::uint8_t> claim_{open};
 };
 
-// One that waits for a limited time. Grant, time and cancel meet at home, and the await ends when the timer is
-// out of use.
+// One that waits for a limited time. Grant, time and cancel meet at home, and the await ends when the timer
+// is out of use.
 //
 //   | end       | set by, at home                              | then                              |
 //   |-----------|----------------------------------------------|-----------------------------------|
