@@ -217,6 +217,8 @@ public:
 
     bool await_ready() noexcept {
         this->reset();
+        if constexpr (!std::same_as<Wait, channel_wait>)
+            this->begin_anew();
         channel_grants others;
         bool done;
         {

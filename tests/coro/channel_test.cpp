@@ -254,6 +254,11 @@ TEST_CASE("waiting for a limited time, in a simulated world") {
                 here.expect(!none && none.error() == errc::timed_out, "no value in time");
                 auto at_once = co_await c.pop_for(0s);
                 here.expect(!at_once && at_once.error() == errc::timed_out, "no value now");
+                auto op = c.pop_for(1s);
+                auto late = co_await op;
+                here.expect(!late && c.try_push(4), "not yet");
+                auto again = co_await op; // an awaiter with a name may be awaited again
+                here.expect(again && *again == 4, "now");
                 auto first = co_await c.push_for(1s, 1);
                 here.expect(bool(first), "there was room");
                 auto second = co_await c.push_for(1s, 2);

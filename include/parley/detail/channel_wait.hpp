@@ -234,6 +234,8 @@ protected:
     explicit timed_channel_wait(std::int64_t limit) noexcept : limit_(limit) {}
     ~timed_channel_wait() = default;
 
+    // Before each await, of which the one before may have ended without a result.
+    void begin_anew() noexcept { end_ = ending::open; }
     // Instead of a result of the cases. Then failure() says why.
     [[nodiscard]] bool ended_without() const noexcept {
         return end_ == ending::timed_out || end_ == ending::failed;
