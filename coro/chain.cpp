@@ -16,6 +16,7 @@
 #include <parley/detail/root.hpp>
 #include <parley/loop.hpp>
 #include <parley/task.hpp>
+#include <parley/task_local.hpp>
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -30,11 +31,27 @@ context::context(parley::loop &home, const context &other) noexcept
     CommNode::run = &context::run;
 }
 
+namespace {
+
+// Never inlined: a fiber's code must not keep the address of a thread-local variable in a register.
+[[gnu::noinline]] const context *&running_here() noexcept {
+    static thread_local const context *running = nullptr;
+    return running;
+}
+
+} // namespace
+
+const context *running_chain() noexcept {
+    return running_here();
+}
+
 void context::run(CommNode *node) noexcept {
     auto &chain = *static_cast<context *>(node);
     chain.awaiting_ = nullptr;
     chain.ready_ = 0;
-    chain.home_->resume(chain.waiter_);
+    running_here() = &chain;
+    chain.home_->resume(chain.waiter_); // the chain may have ended, or be on another thread
+    running_here() = nullptr;
 }
 
 bool context::start() noexcept {

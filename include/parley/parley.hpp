@@ -4,6 +4,7 @@
 
 #include <parley/acceptor.hpp>
 #include <parley/cancelled.hpp>
+#include <parley/channel.hpp>
 #include <parley/client.hpp>
 #include <parley/compute.hpp>
 #include <parley/condition.hpp>
@@ -29,6 +30,7 @@
 #include <parley/run.hpp>
 #include <parley/runtime.hpp>
 #include <parley/scope.hpp>
+#include <parley/select.hpp>
 #include <parley/semaphore.hpp>
 #include <parley/serve.hpp>
 #include <parley/service_options.hpp>
@@ -37,6 +39,7 @@
 #include <parley/sleep.hpp>
 #include <parley/stop.hpp>
 #include <parley/task.hpp>
+#include <parley/task_local.hpp>
 #include <parley/timeout.hpp>
 #include <parley/tls.hpp>
 #include <parley/wait_signal.hpp>
