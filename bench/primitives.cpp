@@ -126,6 +126,27 @@ task<> in_time(benchmark::State &state) {
 }
 BENCHMARK(on_a_loop<in_time>)->Name("with_timeout of a task");
 
+task<> lock_and_unlock(benchmark::State &state) {
+    allocations_of counted(state);
+    parley::mutex m;
+    for (auto _ : state) {
+        auto guard = co_await m.lock();
+        benchmark::DoNotOptimize(guard);
+    }
+}
+BENCHMARK(on_a_loop<lock_and_unlock>)->Name("mutex lock and unlock");
+
+task<> push_and_pop(benchmark::State &state) {
+    auto c = parley::channel<int>::bounded(16);
+    allocations_of counted(state);
+    for (auto _ : state) {
+        auto pushed = co_await c.push(1);
+        auto popped = co_await c.pop();
+        benchmark::DoNotOptimize(popped);
+    }
+}
+BENCHMARK(on_a_loop<push_and_pop>)->Name("channel push and pop");
+
 task<> sleep_an_hour() {
     co_await parley::sleep_for(1h);
 }
