@@ -14,27 +14,13 @@ const void *find_local(const void *key) noexcept {
 }
 
 bool local_base::begin(record &child, context &task) noexcept {
-    task_ = &task;
+    open(task);
     if (task.inherits())
         inherited_ = *task.inherits();
     node_.next = static_cast<const local_node *>(inherited_.locals);
     inherited_.locals = &node_;
-    child_ = &child;
-    child.begin_chain(task.loop(), *this, &inherited_);
-    task.begin(*this);
-    child.owned_chain().pass();
-    return true;
-}
-
-// The frame stays for await_resume().
-void local_base::chain_done(record &) noexcept {
-    child_ = nullptr;
-    task_->complete();
-}
-
-void local_base::cancel_children() noexcept {
-    if (child_)
-        child_->owned_chain().cancel();
+    add(child, &inherited_);
+    return wait();
 }
 
 } // namespace detail

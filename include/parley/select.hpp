@@ -39,6 +39,8 @@ using selected = std::variant<typename std::remove_reference_t<A>::value...>;
 template <class Wait, class... A>
 class [[nodiscard]] select_await final : public Wait {
 public:
+    static constexpr bool awaited_where_made = true;
+
     explicit select_await(A &...cases) noexcept
         requires std::same_as<Wait, channel_wait>
         : cases_(&cases...), to_try_{&cases...} {}

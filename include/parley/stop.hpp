@@ -20,7 +20,6 @@
 #include <parley/detail/child.hpp>
 #include <parley/detail/join.hpp>
 #include <parley/result.hpp>
-#include <parley/timeout.hpp>
 
 namespace parley::inline PARLEY_ABI {
 
@@ -112,12 +111,7 @@ public:
     flat_result<value> await_resume() {
         if (!begun() || child_.ending() == ending::stopped)
             return unexpected(failure());
-        if constexpr (std::is_void_v<value>) {
-            child_.take();
-            return {};
-        } else {
-            return child_.take();
-        }
+        return child_.take_result();
     }
 
 private:
@@ -143,12 +137,7 @@ public:
     flat_result<value> await_resume() {
         if (!begun() || (child_.ending() == ending::stopped && stopped()))
             return unexpected(failure());
-        if constexpr (std::is_void_v<value>) {
-            child_.take();
-            return {};
-        } else {
-            return child_.take();
-        }
+        return child_.take_result();
     }
 
 private:

@@ -19,8 +19,8 @@
 
 #include <parley/config.hpp>
 #include <parley/detail/callable.hpp>
-#include <parley/detail/chain_list.hpp>
 #include <parley/detail/context.hpp>
+#include <parley/detail/join.hpp>
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
 #include <parley/detail/task_await.hpp>
@@ -70,10 +70,9 @@ private:
 
 namespace detail {
 
-class local_base : protected branch, private chain_owner {
+class local_base : public join_base {
 public:
     static constexpr bool keeps_result = true; // as a task's that is awaited
-    bool await_ready() const noexcept { return false; }
 
 protected:
     local_base(const void *key, const void *value) noexcept : node_{key, value, nullptr} {}
@@ -82,15 +81,11 @@ protected:
     bool begin(record &child, context &task) noexcept;
 
 private:
-    void chain_done(record &first) noexcept final;
-    void cancel_children() noexcept final;
-    parley::loop &home() const noexcept final { return task_->loop(); }
+    void ended(record &) noexcept final {} // the frame stays for await_resume()
     const char *name() const noexcept final { return "with_value"; }
 
     local_node node_;
     inherited inherited_;
-    context *task_ = nullptr;
-    record *child_ = nullptr;
 };
 
 template <class T>

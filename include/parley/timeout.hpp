@@ -33,10 +33,6 @@ namespace parley::inline PARLEY_ABI {
 
 namespace detail {
 
-// A result<T> stays one, everything else becomes one.
-template <class T>
-using flat_result = std::conditional_t<is_result<T>, T, result<T>>;
-
 class timeout_base : public join_base {
 public:
     static constexpr bool keeps_result = true;
@@ -96,12 +92,7 @@ public:
     flat_result<value> await_resume() {
         if (child_.ending() == ending::stopped && failed())
             return unexpected(failure());
-        if constexpr (std::is_void_v<value>) {
-            child_.take();
-            return {};
-        } else {
-            return child_.take();
-        }
+        return child_.take_result();
     }
 
 private:

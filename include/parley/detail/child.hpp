@@ -16,6 +16,7 @@
 #include <parley/detail/foreign.hpp>
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
+#include <parley/result.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -159,6 +160,10 @@ struct child_traits<F> {
     static made make(std::remove_reference_t<F> &f) { return call_kept<std::remove_reference_t<F> &>(f); }
 };
 
+// A result<T> stays one, everything else becomes one.
+template <class T>
+using flat_result = std::conditional_t<is_result<T>, T, result<T>>;
+
 // One child: the argument, and from start() on the first frame of its chain, which lives until this ends.
 template <class A>
 class child {
@@ -189,6 +194,16 @@ public:
     // The same for a tuple or a variant.
     value_or_unit<value> take_unit() {
         if constexpr (std::is_void_v<frame_value>) {
+            frame_.promise().take();
+            return {};
+        } else {
+            return frame_.promise().take();
+        }
+    }
+
+    // The same as a result.
+    flat_result<value> take_result() {
+        if constexpr (std::is_void_v<value>) {
             frame_.promise().take();
             return {};
         } else {
