@@ -14,6 +14,7 @@
 #include <parley/error.hpp>
 #include <parley/event.hpp>
 #include <parley/exception_notes.hpp>
+#include <parley/fiber.hpp>
 #include <parley/file.hpp>
 #include <parley/for_each.hpp>
 #include <parley/from_callback.hpp>

@@ -43,6 +43,8 @@ template <class Op>
 class quiet_await;
 template <class T>
 class unlisted_task;
+class fiber_turn;
+class fiber_await;
 struct task_access;
 
 // `co_return stopped_tag()`: the task ends as if it had been cancelled, and nothing is thrown.
@@ -267,6 +269,8 @@ public:
         requires foreign_in_task<A>
     foreign_await<A> await_transform(A &&awaitable,
                                      std::source_location site = std::source_location::current());
+
+    fiber_await await_transform(fiber_turn &&turn) noexcept;
 
     hop_await await_transform(resume_on &&hop, std::source_location site = std::source_location::current());
 
