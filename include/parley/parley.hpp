@@ -16,6 +16,7 @@
 #include <parley/exception_notes.hpp>
 #include <parley/file.hpp>
 #include <parley/for_each.hpp>
+#include <parley/format.hpp>
 #include <parley/from_callback.hpp>
 #include <parley/latch.hpp>
 #include <parley/loop.hpp>
