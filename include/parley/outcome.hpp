@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <cassert>
 #include <exception>
 #include <optional>
 #include <type_traits>
@@ -31,6 +32,17 @@ public:
 
     // The value; or throws the exception, or, if it was stopped, parley::exception with errc::stopping. Once.
     T get() &&;
+
+    // The value, left where it is. Only when has_value().
+    [[nodiscard]] std::add_lvalue_reference_t<const std::remove_reference_t<T>> peek() const noexcept
+        requires(!std::is_void_v<T>)
+    {
+        assert(has_value());
+        if constexpr (std::is_reference_v<T>)
+            return **value_;
+        else
+            return *value_;
+    }
 
 private:
     template <class U>

@@ -17,6 +17,7 @@
 #include <parley/fiber.hpp>
 #include <parley/file.hpp>
 #include <parley/for_each.hpp>
+#include <parley/format.hpp>
 #include <parley/from_callback.hpp>
 #include <parley/latch.hpp>
 #include <parley/loop.hpp>

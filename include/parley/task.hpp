@@ -9,6 +9,15 @@
 // by its await. A capturing lambda that is a coroutine keeps its captures in the lambda, not in the task:
 // give it parameters, or give the lambda itself, uncalled, to spawn, start, detach_on or with_scope, which
 // keep it alive.
+//
+// Its frame comes from a pool; from an allocator, if the coroutine takes one as std::generator's do:
+//
+//     parley::task<> parse(std::allocator_arg_t, std::pmr::polymorphic_allocator<> from, document &out);
+//     co_await parse(std::allocator_arg, &arena, out);
+//
+// std::allocator_arg_t is the first parameter (of a member function or lambda as well), any allocator, by
+// value or reference, the second. A copy of it is kept with the frame and frees it; what it throws is thrown
+// by the call. The tasks that such a task awaits are made as they say themselves.
 
 #pragma once
 
@@ -66,6 +75,7 @@ private:
 
 // --- Implementation ---
 
+#include <parley/detail/frame_allocator.hpp>
 #include <parley/detail/task_await.hpp>
 
 #include <parley/detail/foreign.hpp>

@@ -388,3 +388,10 @@ task<> everything(std::vector<int> &ids) {
     co_await parley::for_each_concurrently(ids, 4, [](int) {});
 }
 #endif
+
+#if MISTAKE == 42 // a coroutine with std::allocator_arg and no allocator after it
+// says: parley: std::allocator_arg is followed by an allocator
+task<int> counted(std::allocator_arg_t, int bytes) {
+    co_return bytes;
+}
+#endif

@@ -316,7 +316,7 @@ inline std::coroutine_handle<> record::frame() const noexcept {
 }
 
 template <class T>
-class promise final : public promise_base {
+class promise : public promise_base {
     static_assert(alignof(T) <= alignof(std::max_align_t),
                   "parley: nothing in a coroutine may be over-aligned, compilers get that wrong "
                   "(docs/compilers.md); return a unique_ptr to it");
@@ -370,7 +370,7 @@ private:
 };
 
 template <class T>
-class promise<T &> final : public promise_base {
+class promise<T &> : public promise_base {
 public:
     task<T &> get_return_object() noexcept;
 
@@ -399,7 +399,7 @@ private:
 };
 
 template <>
-class promise<void> final : public promise_base {
+class promise<void> : public promise_base {
 public:
     task<void> get_return_object() noexcept;
 
