@@ -40,7 +40,10 @@ parley::task<> answer(parley::connection<lines> peer) {
 // [shutdown]
 parley::task<> serve_until_told(parley::server<lines> &door) {
     co_await parley::with_scope([&](parley::scope &all) -> parley::task<> {
-        all.spawn([&]() -> parley::task<> {
+        all.spawn([&]() -> parley::task<> { // begins when the body waits for a signal
+            auto listening = co_await door.listen();
+            const parley::endpoint local = listening.value(); // throws what went wrong
+            std::cout << "listening on " << local << std::endl;
             auto served = co_await door.serve(); // until the last handler has ended
             served.value();
         });
@@ -56,8 +59,6 @@ parley::task<> serve_until_told(parley::server<lines> &door) {
 
 parley::task<> open_and_serve(unsigned short port) {
     parley::server<lines> door(parley::endpoint("127.0.0.1", port), answer);
-    auto local = co_await door.listen();
-    std::cout << "listening on " << local.value() << std::endl;
     co_await serve_until_told(door);
 }
 
