@@ -1,5 +1,5 @@
-// A pipeline of stages that are joined by channels: a source, three workers and a sink. A full channel makes
-// the stage before it wait, so memory is bounded by the channels' widths; closing it ends the stage behind it.
+// A pipeline of stages that are joined by channels: a source, three workers and a sink. A full channel
+// makes the stage before it wait, so memory is bounded by their widths; closing it ends the stage behind.
 // Run it: it prints how far the source was ever ahead of the sink, and how it all ends.
 
 #include <algorithm>
