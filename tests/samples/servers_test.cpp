@@ -10,8 +10,8 @@
 
 namespace {
 
-constexpr std::initializer_list<const char *> servers = {"01_callback_echo", "02_echo_server",
-                                                         "04_own_protocol", "05_mixed"};
+constexpr std::initializer_list<const char *> servers = {
+    "01_callback_echo", "02_echo_server", "04_own_protocol", "05_mixed", "14_graceful_shutdown"};
 
 bool is_one_line(const std::string &text) {
     return text.ends_with('\n') && std::count(text.begin(), text.end(), '\n') == 1;
