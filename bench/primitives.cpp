@@ -77,6 +77,16 @@ task<> await_a_task(benchmark::State &state) {
 }
 BENCHMARK(on_a_loop<await_a_task>)->Name("await a task");
 
+task<> await_in_a_fiber(benchmark::State &state) {
+    auto call = [&] {
+        const allocations_of counted(state);
+        for (auto _ : state)
+            benchmark::DoNotOptimize(parley::await(trivial(1)));
+    };
+    co_await parley::in_fiber(call);
+}
+BENCHMARK(on_a_loop<await_in_a_fiber>)->Name("await a task in a fiber");
+
 task<> yields(benchmark::State &state) {
     allocations_of counted(state);
     for (auto _ : state)
