@@ -43,6 +43,8 @@ template <class Op>
 class quiet_await;
 template <class T>
 class unlisted_task;
+template <class T>
+class named_task;
 struct task_access;
 
 // `co_return stopped_tag()`: the task ends as if it had been cancelled, and nothing is thrown.
@@ -241,8 +243,10 @@ public:
     task_await<U> await_transform(unlisted_task<U> &&child);
 
     template <class U>
-    outcome_await<U> await_transform(task_outcome<U> &&child,
-                                     std::source_location site = std::source_location::current());
+    task_await<U> await_transform(named_task<U> &&child);
+
+    template <class U>
+    outcome_await<U> await_transform(task_outcome<U> &&child);
 
     template <class A>
         requires(!is_task<std::remove_cvref_t<A>> && leaf<std::remove_reference_t<A>>)
@@ -260,8 +264,7 @@ public:
     }
 
     template <class Op>
-    quiet_await<Op> await_transform(quietly<Op> &&wait,
-                                    std::source_location site = std::source_location::current());
+    quiet_await<Op> await_transform(quietly<Op> &&wait);
 
     template <class A>
         requires foreign_in_task<A>
