@@ -185,7 +185,7 @@ TEST_CASE("a chain of five tasks is listed as five lines, each at its co_await")
         CHECK(indent(line_with(text, at(lines[i]))) == outer + 2 * static_cast<std::size_t>(i - 1));
     }
     CHECK(line_with(text, at(lines[5])).find(": event, ") != std::string::npos);
-    CHECK(line_with(text, at(lines[4])).find("event") == std::string::npos);
+    CHECK(line_with(text, at(lines[4])).find(": event") == std::string::npos);
     CHECK(count(text, ": running") == 1); // the body of the scope, which looks
 }
 
@@ -378,7 +378,8 @@ TEST_CASE("a deep chain is cut in the middle") {
         parley::event e;
         co_await parley::with_scope([&](scope &s) -> task<> {
             s.spawn(deep::down(999, e));
-            co_await let_others_wait();
+            for (int i = 0; i < 4; ++i) // a chain yields now and then
+                co_await let_others_wait();
             text = text_of(rt);
             s.cancel();
         });
