@@ -6,6 +6,9 @@
 #include <thread>
 #include <vector>
 
+#include <csignal>
+#include <unistd.h>
+
 #include <parley/parley.hpp>
 #include <parley/protocol/line_message.hpp>
 
@@ -360,6 +363,42 @@ TEST_CASE("tasks that begin, move, wait and end are listed from a thread and fro
     }
     over = true;
     looker.join();
+}
+
+TEST_CASE("a signal has the tasks written") {
+    no_frames_left check;
+    class counted : public std::stringbuf {
+    public:
+        std::atomic<int> flushes{0};
+
+    private:
+        int sync() override {
+            ++flushes;
+            flushes.notify_all();
+            return 0;
+        }
+    } buffer;
+    std::ostream out(&buffer);
+    runtime rt(loops(1));
+    rt.sync_wait([&]() -> task<> {
+        parley::event e;
+        co_await parley::with_scope([&](scope &s) -> task<> {
+            s.spawn(five(e));
+            co_await let_others_wait();
+            co_await parley::compute([&] {
+                parley::dump_on_signal usr1(SIGUSR1, out, patient());
+                for (int i = 0; i < 2; ++i) {
+                    ::kill(::getpid(), SIGUSR1);
+                    buffer.flushes.wait(i);
+                }
+            });
+            e.set();
+        });
+    }());
+    const std::string text = buffer.str();
+    CHECK(count(text, at(lines[5])) == 2);
+    CHECK(count(text, ": compute") == 2);
+    CHECK_THROWS_AS(parley::dump_on_signal(65, out), std::system_error);
 }
 
 TEST_CASE("a deep chain is cut in the middle") {

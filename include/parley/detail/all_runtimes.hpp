@@ -15,8 +15,8 @@ public:
     static void enter(runtime &one) noexcept;
     static void leave(runtime &one) noexcept;
 
-    // Calls visit(runtime &) for each, eldest last, then after_all(); none of them ends meanwhile. Any thread.
-    // What is posted to a loop in it runs before that loop ends.
+    // Calls visit(runtime &) for each, eldest last, then after_all(); none of them ends meanwhile. What is
+    // posted to a loop in it runs before that loop ends. Any thread.
     template <class F, class G>
     static void for_each(F &&visit, G &&after_all) {
         sync::lock_guard<sync::mutex> hold(mutex_);

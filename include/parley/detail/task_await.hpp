@@ -70,7 +70,7 @@ task_await<U> promise_base::await_transform(task<U> &&child, std::source_locatio
     return task_await<U>(task_access::release(child));
 }
 
-// `co_await named_task(name, std::move(t))`: the same; besides, the awaiting task has this name until it ends.
+// `co_await named_task(name, std::move(t))`: the awaiting task has this name until it ends.
 template <class T>
 class [[nodiscard]] named_task {
 public:
