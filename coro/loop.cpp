@@ -79,8 +79,7 @@ std::optional<std::source_location> loop_access::resumed_at(const parley::loop &
     return site;
 }
 
-void chain_source::push_back([[maybe_unused]] parley::loop &home, record &chain) noexcept {
-#if PARLEY_SIGHT
+void chain_source::push_back(parley::loop &home, record &chain) noexcept {
     if (chains_.empty()) {
         chain_source *&first = loop_access::sources(home);
         previous_ = nullptr;
@@ -89,19 +88,16 @@ void chain_source::push_back([[maybe_unused]] parley::loop &home, record &chain)
             first->previous_ = this;
         first = this;
     }
-#endif
     chains_.push_back(chain);
 }
 
-void chain_source::remove([[maybe_unused]] parley::loop &home, record &chain) noexcept {
+void chain_source::remove(parley::loop &home, record &chain) noexcept {
     chains_.remove(chain);
-#if PARLEY_SIGHT
     if (!chains_.empty())
         return;
     (previous_ ? previous_->next_ : loop_access::sources(home)) = next_;
     if (next_)
         next_->previous_ = previous_;
-#endif
 }
 
 bool root_list::begin(record &first) noexcept {

@@ -19,6 +19,8 @@ using parley::runtime;
 using parley::scope;
 using parley::task;
 
+#if PARLEY_SIGHT
+
 namespace {
 
 parley::runtime_options loops(std::size_t n) {
@@ -165,8 +167,6 @@ struct text_lines {
 };
 
 } // namespace
-
-#if PARLEY_SIGHT
 
 TEST_CASE("a chain of five tasks is listed as five lines, each at its co_await") {
     no_frames_left check;
@@ -424,6 +424,14 @@ TEST_CASE("a deep chain is cut in the middle") {
         });
     }());
     CHECK(text.find("(936 more tasks between)") != std::string::npos);
+}
+
+#else
+
+TEST_CASE("without PARLEY_SIGHT the list says why it is empty") {
+    std::ostringstream out;
+    parley::dump_tasks(out);
+    CHECK(out.str() == "parley was built without PARLEY_SIGHT: tasks cannot be listed\n");
 }
 
 #endif
