@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <parley/config.hpp>
-#include <parley/detail/task_await.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
