@@ -35,5 +35,12 @@ if(NOT PARLEY_FRAME_POOL)
     string(APPEND PARLEY_ABI "_nopool")
 endif()
 
+if(PARLEY_SIGHT)
+    set(PARLEY_SIGHT_VALUE 1)
+else()
+    set(PARLEY_SIGHT_VALUE 0)
+    string(APPEND PARLEY_ABI "_nosight")
+endif()
+
 set(PARLEY_GENERATED_INCLUDE "${PROJECT_BINARY_DIR}/include")
 configure_file("${CMAKE_CURRENT_LIST_DIR}/config.hpp.in" "${PARLEY_GENERATED_INCLUDE}/parley/config.hpp" @ONLY)

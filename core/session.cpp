@@ -12,6 +12,10 @@ int CommSession::get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const
     return entry->loop->world->getsockname(entry->sockfd, addr, addrlen);
 }
 
+int CommSession::get_fd() const {
+    return entry != nullptr ? entry->sockfd : -1;
+}
+
 CommConnection *CommSession::get_connection() const {
     return entry != nullptr ? entry->conn : nullptr;
 }

@@ -160,9 +160,10 @@ void record::destroy() noexcept {
 
 void record::fail(const char *what) const noexcept {
     static const char *const states[] = {"created", "running", "suspended", "done", "destroyed"};
+    const std::source_location at = site();
     std::fprintf(stderr, "parley: a task was %s. It is %s; its last co_await: %s:%u in %s\n", what,
-                 states[static_cast<int>(life_) % 5], site_.file_name(), static_cast<unsigned>(site_.line()),
-                 site_.function_name());
+                 states[static_cast<int>(life_) % 5], at.file_name(), static_cast<unsigned>(at.line()),
+                 at.function_name());
     std::abort();
 }
 

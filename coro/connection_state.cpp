@@ -65,6 +65,7 @@ connection_state::~connection_state() {
 CommConnection *connection_state::make_link() noexcept {
     retain();
     linked_.store(true, sync::memory_order_relaxed);
+    list();
     return ::new (static_cast<void *>(&link)) held_link;
 }
 
@@ -104,11 +105,71 @@ void connection_state::begin_close() noexcept {
 
 // The descriptor is closed and no session is left.
 void connection_state::unlinked() noexcept {
+    unlist();
     note_failure(farewell());
     receiving_ended();
     while (close_wait *one = closers_.pop_front())
         one->task_->complete();
     linked_.store(false, sync::memory_order_release); // last: from here on another thread may take it as gone
+}
+
+// --- For who looks at it ---
+
+namespace {
+
+// Never inlined: a fiber's code must not keep the address of a thread-local variable in a register.
+[[gnu::noinline]] connection_state *&listed_here() noexcept {
+    static thread_local connection_state *first = nullptr;
+    return first;
+}
+
+} // namespace
+
+void connection_state::list() noexcept {
+#if PARLEY_SIGHT
+    connection_state *&first = listed_here();
+    next_listed_ = first;
+    place_listed_ = &first;
+    if (first)
+        first->place_listed_ = &next_listed_;
+    first = this;
+#endif
+}
+
+void connection_state::unlist() noexcept {
+    if (!place_listed_)
+        return;
+    *place_listed_ = next_listed_;
+    if (next_listed_)
+        next_listed_->place_listed_ = place_listed_;
+    place_listed_ = nullptr;
+}
+
+const connection_state *connection_state::first_here() noexcept {
+    return listed_here();
+}
+
+int connection_state::descriptor() const noexcept {
+    for (const turn *t = first_; t; t = t->next_) {
+        if (const int fd = t->get_fd(); fd >= 0)
+            return fd;
+    }
+    return -1;
+}
+
+std::size_t connection_state::unanswered() const noexcept {
+    std::size_t count = 0;
+    for (const turn *t = first_; t; t = t->next_)
+        count += t->phase_ != turn::phase::spare && t->phase_ != turn::phase::receiving;
+    return count;
+}
+
+const char *connection_state::condition() const noexcept {
+    if (closing_)
+        return "closing";
+    if (unanswered() != 0)
+        return "answering";
+    return stage() == parley::stage::receive ? "receiving" : "idle";
 }
 
 // --- Turns ---
@@ -488,6 +549,10 @@ result<void> push_wait::await_resume() {
 void push_wait::cancel() noexcept {
     cancelled_ = true;
     state_->begin_close();
+}
+
+int push_wait::descriptor() const noexcept {
+    return state_->descriptor();
 }
 
 std::string push_wait::resource() const {

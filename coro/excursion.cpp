@@ -21,6 +21,10 @@ void excursion::leave(record &task, std::coroutine_handle<> self, parley::loop &
     task.life_ = life::suspended;
     task.context_ = &e->there_;
     task.away_ = true;
+    e->home_.waiter_ = task.is_first_ ? std::coroutine_handle<>() : task.parent_->frame();
+#if PARLEY_SIGHT
+    e->there_.CommNode::run = &excursion::begin_there;
+#endif
     e->there_.repost(self);
 }
 
@@ -31,7 +35,8 @@ void excursion::come_back(record &task, std::coroutine_handle<> self, parley::lo
     task.life_ = life::suspended;
     task.context_ = &e.home_;
     task.away_ = false;
-    e.home_.waiter_ = self;
+    e.self_ = self;
+    e.end_there();
     e.home_.post_other(e.end_);
 }
 
@@ -39,9 +44,27 @@ void excursion::finish(record &task) noexcept {
     excursion &e = of(task);
     e.over_ = true;
     task.context_ = &e.home_;
-    if (!task.is_first_)
-        e.home_.waiter_ = task.parent_->frame();
+    e.end_there();
     e.home_.post_other(e.end_);
+}
+
+void excursion::begin_there(CommNode *node) noexcept {
+    auto &there = static_cast<context_there &>(*static_cast<context *>(node));
+    there.CommNode::run = &context::run;
+    excursion *&first = loop_access::guests(there.loop());
+    there.of.next_guest_ = first;
+    if (first)
+        first->previous_guest_ = &there.of;
+    first = &there.of;
+    context::run(node);
+}
+
+void excursion::end_there() noexcept {
+#if PARLEY_SIGHT
+    (previous_guest_ ? previous_guest_->next_guest_ : loop_access::guests(there_.loop())) = next_guest_;
+    if (next_guest_)
+        next_guest_->previous_guest_ = previous_guest_;
+#endif
 }
 
 // At home. task.away_ still set says that the task has ended over there.
@@ -50,16 +73,18 @@ void excursion::arrive(CommNode *node) noexcept {
     context &home = e.home_;
     record &task = e.task_;
     parley::loop *onward = e.onward_;
+    const std::coroutine_handle<> self = e.self_;
     home.awaiting_ = nullptr;
-    home.ready_ = 0;
     e.release();
     if (onward && !home.stopping_)
-        return leave(task, home.waiter_, *onward);
+        return leave(task, self, *onward);
     if (task.away_ && task.is_first_)
         return task.owner_->chain_done(task);
     if (task.away_)
         task.parent_->life_ = life::running;
-    loop_access::resume(home.loop(), home.waiter_);
+    else
+        home.waiter_ = self;
+    context::run(&home);
 }
 
 void excursion::cancel() noexcept {

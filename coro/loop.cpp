@@ -1,5 +1,8 @@
 #include <parley/loop.hpp>
 
+#include <cstring>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 #include <parley/detail/promise.hpp>
@@ -28,12 +31,22 @@ void loop::post_stop() noexcept {
     core_.post(&stop_);
 }
 
+void loop::publish(const std::source_location &site) noexcept {
+    const void *word = nullptr;
+    static_assert(sizeof site == sizeof word && std::is_trivially_copyable_v<std::source_location>);
+    std::memcpy(&word, &site, sizeof word);
+    resumed_at_.store(word ? word : this, sync::memory_order_relaxed);
+}
+
 loop *loop::current() noexcept {
     return running_here();
 }
 
 void loop::resume(std::coroutine_handle<> task) noexcept {
     loop *const before = std::exchange(running_here(), this);
+#if PARLEY_SIGHT
+    publish(std::coroutine_handle<detail::promise_base>::from_address(task.address()).promise().site());
+#endif
     task.resume();
 #if !PARLEY_SYMMETRIC_TRANSFER
     while (next_)
@@ -42,6 +55,9 @@ void loop::resume(std::coroutine_handle<> task) noexcept {
     if (detail::record *first = std::exchange(finished_, nullptr))
         first->owner_->chain_done(*first);
     running_here() = before;
+#if PARLEY_SIGHT
+    resumed_at_.store(nullptr, sync::memory_order_relaxed);
+#endif
 }
 
 loop &this_loop() {
@@ -52,6 +68,37 @@ loop &this_loop() {
 }
 
 namespace detail {
+
+std::optional<std::source_location> loop_access::resumed_at(const parley::loop &home) noexcept {
+    const void *word = home.resumed_at_.load(sync::memory_order_relaxed);
+    if (!word)
+        return std::nullopt;
+    std::source_location site;
+    if (word != &home)
+        std::memcpy(static_cast<void *>(&site), &word, sizeof site);
+    return site;
+}
+
+void chain_source::push_back(parley::loop &home, record &chain) noexcept {
+    if (chains_.empty()) {
+        chain_source *&first = loop_access::sources(home);
+        previous_ = nullptr;
+        next_ = first;
+        if (first)
+            first->previous_ = this;
+        first = this;
+    }
+    chains_.push_back(chain);
+}
+
+void chain_source::remove(parley::loop &home, record &chain) noexcept {
+    chains_.remove(chain);
+    if (!chains_.empty())
+        return;
+    (previous_ ? previous_->next_ : loop_access::sources(home)) = next_;
+    if (next_)
+        next_->previous_ = previous_;
+}
 
 bool root_list::begin(record &first) noexcept {
     first.begin_chain(home_, *this, nullptr);

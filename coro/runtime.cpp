@@ -15,6 +15,7 @@
 #include <parley/core/Sys.h>
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
+#include <parley/detail/all_runtimes.hpp>
 #include <parley/error.hpp>
 #include <parley/exception_notes.hpp>
 
@@ -169,6 +170,7 @@ void runtime::make_loops() {
     Communicator &core = communicator();
     for (std::size_t i = 0; i < core.loops(); ++i)
         parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
+    detail::all_runtimes::enter(*this);
 }
 
 runtime::~runtime() {
@@ -179,6 +181,7 @@ runtime::~runtime() {
     }
     stop();
     parts_->wait_for_roots();
+    detail::all_runtimes::leave(*this); // before the flush, which waits for visits that were posted
     parts_->flush_loops();
     parts_->end();
 }

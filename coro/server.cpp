@@ -25,7 +25,7 @@ void served::begin(task<void> &&handler) noexcept {
     server().handler_begins();
     handler_ = &first;
     first.begin_chain(*shard.loop, *this, nullptr);
-    shard.handlers.push_back(first);
+    shard.handlers.push_back(*shard.loop, first);
     if (shard.cancelled)
         first.owned_chain().cancel();
     first.owned_chain().pass();
@@ -36,11 +36,20 @@ void served::abandon_handler() noexcept {
         handler_->owned_chain().cancel();
 }
 
+std::string served::purpose() const {
+    return "handler of " + const_cast<served &>(*this).state().peer().to_string();
+}
+
+int served::descriptor() const noexcept {
+    return const_cast<served &>(*this).state().descriptor();
+}
+
 void served::chain_done(record &first) noexcept {
     server_state &server = this->server();
     const std::exception_ptr failure = static_cast<promise<void> &>(first).failure();
     handler_ = nullptr;
-    server.shard_here().handlers.remove(first);
+    server_shard &shard = server.shard_here();
+    shard.handlers.remove(*shard.loop, first);
     first.destroy(); // and with it, mostly, the connection's handle
     if (failure)
         server.report(state().peer(), failure);
@@ -137,7 +146,7 @@ void server_state::stop_handlers() noexcept {
 void server_state::cancel_shard(server_shard &shard) noexcept {
     if (std::exchange(shard.cancelled, true))
         return;
-    for (record *handler = shard.handlers.first(); handler; handler = chain_list::next(*handler))
+    for (record *handler = shard.handlers.chains().first(); handler; handler = chain_list::next(*handler))
         handler->owned_chain().cancel();
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cassert>
 #include <cerrno>
+#include <system_error>
 
 #include <signal.h>
 
@@ -11,6 +12,8 @@
 #include <parley/core/Sys.h>
 #include <parley/error.hpp>
 #include <parley/loop.hpp>
+
+#include "signal_listener.hpp"
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -148,6 +151,26 @@ signal_desk &desk() {
 }
 
 } // namespace
+
+signal_listener::signal_listener(int number) : slot_(nullptr) {
+    slot_ = desk().take(number > 0 && number <= 64 ? signal_bit(number) : 0);
+    if (!slot_)
+        throw std::system_error(errno, std::system_category(), "parley: taking a signal");
+}
+
+signal_listener::~signal_listener() {
+    desk().give_back(*slot_, slot_->wanted.load());
+}
+
+int signal_listener::event() const noexcept {
+    return slot_->event.load();
+}
+
+bool signal_listener::take() noexcept {
+    std::uint64_t count;
+    static_cast<void>(sys::current().read(event(), &count, sizeof count));
+    return slot_->arrived.exchange(0) != 0;
+}
 
 bool signal_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;

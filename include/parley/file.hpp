@@ -66,6 +66,7 @@ private:
     const char *name() const noexcept override;
     parley::stage stage() const noexcept override { return parley::stage::file; }
     std::string resource() const override { return file_->path; }
+    int descriptor() const noexcept override { return file_->fd; }
 
     std::shared_ptr<open_file> file_;
     context *task_ = nullptr;

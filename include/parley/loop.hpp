@@ -7,6 +7,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
 
 #include <parley/config.hpp>
 #include <parley/core/CommLoop.h>
@@ -63,6 +64,7 @@ private:
     // Resumes a task and whatever it hands over to, until the last of them waits for something. The one place
     // where coroutines are resumed.
     void resume(std::coroutine_handle<> task) noexcept;
+    void publish(const std::source_location &site) noexcept;
 
     parley::runtime &runtime_;
     CommLoop &core_;
@@ -70,7 +72,11 @@ private:
     detail::record *finished_ = nullptr;  // the first task of a chain that has just ended
     detail::branch *cancelled_ = nullptr; // branches whose children are to be cancelled
     bool cancelling_ = false;
-    detail::root_list roots_; // on the loop only
+    detail::root_list roots_;                 // on the loop only
+    detail::chain_source *sources_ = nullptr; // further chains that nothing here waits for
+    detail::excursion *guests_ = nullptr;     // tasks that are here by resume_on
+    // The source location of the task that was resumed last, as long as it runs; see loop_access::resumed_at.
+    parley::sync::atomic<const void *> resumed_at_{nullptr};
     parley::sync::atomic<std::size_t> root_count_{0};
     stop_node stop_;
 };

@@ -10,6 +10,7 @@
 #include <parley/condition.hpp>
 #include <parley/connection.hpp>
 #include <parley/detach.hpp>
+#include <parley/dump_tasks.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
 #include <parley/event.hpp>
@@ -22,6 +23,7 @@
 #include <parley/latch.hpp>
 #include <parley/loop.hpp>
 #include <parley/mutex.hpp>
+#include <parley/named.hpp>
 #include <parley/outcome.hpp>
 #include <parley/protocol.hpp>
 #include <parley/rate_limiter.hpp>

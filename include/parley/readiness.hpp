@@ -27,6 +27,7 @@ private:
     void cancel() noexcept override;
     const char *name() const noexcept override { return writing_ ? "writable" : "readable"; }
     std::string resource() const override;
+    int descriptor() const noexcept override { return fd_; }
 
     context *task_ = nullptr;
     int fd_;

@@ -20,6 +20,10 @@
 
 namespace parley::inline PARLEY_ABI {
 
+namespace detail {
+class all_runtimes;
+}
+
 // What a runtime is made of. 0 threads means as many as the machine has processors.
 class runtime_options {
 public:
@@ -111,6 +115,7 @@ public:
 
 private:
     friend class detail::root_list;
+    friend class detail::all_runtimes;
     class parts;
 
     [[nodiscard]] parley::loop &choose_loop() const noexcept;
@@ -120,6 +125,7 @@ private:
     void make_loops();
 
     std::unique_ptr<parts> parts_;
+    runtime *next_ = nullptr; // in the list of all that live
 };
 
 // --- Implementation ---

@@ -245,6 +245,8 @@ protected:
     // Additive. The address at our end of its connection. -1/ENOTCONN before there is one and after it was
     // closed. On the session's loop.
     int get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const;
+    // Additive. The descriptor of its connection, to be named in logs and left alone; -1 as above. On its loop.
+    int get_fd() const;
     CommMessageOut *get_message_out() const { return out; }
     CommMessageIn *get_message_in() const { return in; }
     long long get_seq() const { return seq; } // turns of this connection, from 0

@@ -47,8 +47,8 @@ private:
 };
 
 template <class Op>
-quiet_await<Op> promise_base::await_transform(quietly<Op> &&wait, std::source_location site) {
-    site_ = site;
+quiet_await<Op> promise_base::await_transform(quietly<Op> &&wait) {
+    site_ = std::source_location(); // in the library, of no interest
     return {wait.op_, *this, !context_->stopping_ || begins_stopped<Op>};
 }
 

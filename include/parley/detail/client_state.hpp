@@ -125,6 +125,7 @@ private:
     const char *name() const noexcept override { return "request"; }
     parley::stage stage() const noexcept override;
     std::string resource() const override;
+    int descriptor() const noexcept override { return get_fd(); }
 
     // Each goes as far as it can; the last ends with finish().
     void resolve() noexcept;

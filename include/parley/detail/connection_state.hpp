@@ -65,6 +65,7 @@ private:
     const char *name() const noexcept override { return "send"; }
     parley::stage stage() const noexcept override { return parley::stage::send; }
     std::string resource() const override;
+    int descriptor() const noexcept override { return get_fd(); }
 
     const CommTarget *peer() const noexcept { return get_target(); }
 
@@ -126,6 +127,7 @@ private:
     const char *name() const noexcept override { return "push"; }
     parley::stage stage() const noexcept override { return parley::stage::send; }
     std::string resource() const override;
+    int descriptor() const noexcept override;
 
     hold<connection_state> state_;
     std::optional<pushed> push_;
@@ -160,6 +162,8 @@ public:
     [[nodiscard]] static error not_here();
 
     [[nodiscard]] endpoint peer() const;
+    // -1 when it is closed.
+    [[nodiscard]] int descriptor() const noexcept final;
     [[nodiscard]] endpoint local() const;
 
     // recv(): whether it has not to wait; waits; the oldest request, whose turn is then open, or nullptr.
@@ -177,6 +181,17 @@ public:
     [[nodiscard]] error send_error(send_status status) const;
     // A turn that awaits its next request and into which the core does not write yet; or nullptr.
     [[nodiscard]] turn *idle_turn() const noexcept;
+
+    // --- for who looks at it ---
+
+    // Requests that have come and are not answered, and whether it is being closed.
+    [[nodiscard]] std::size_t unanswered() const noexcept;
+    [[nodiscard]] bool is_closing() const noexcept { return closing_; }
+    // "idle", "receiving", "answering" or "closing".
+    [[nodiscard]] const char *condition() const noexcept;
+    // Those that the core has and whose loop the calling thread is.
+    [[nodiscard]] static const connection_state *first_here() noexcept;
+    [[nodiscard]] const connection_state *next_here() const noexcept { return next_listed_; }
 
     // --- for the door it came through ---
 
@@ -219,6 +234,9 @@ private:
         return static_cast<connection_state &>(*static_cast<link_place *>(link));
     }
 
+    void list() noexcept;
+    void unlist() noexcept;
+
     // What the core tells of a turn.
     CommSession *next_turn() noexcept;
     void request_arrived(turn &t) noexcept;
@@ -259,6 +277,8 @@ private:
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
     error ending_;                // why it ended, if it did; names the peer
     waiters<close_wait> closers_;
+    connection_state *next_listed_ = nullptr; // of the calling loop's
+    connection_state **place_listed_ = nullptr;
     sync::atomic<int> references_{1};  // atomic because another thread may drop the handle
     sync::atomic<bool> linked_{false}; // the core has the connection
     bool receiving_ : 1 = false;       // a recv() is awaited, or has been woken and has not gone on yet

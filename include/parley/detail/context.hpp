@@ -74,6 +74,7 @@ class loop;
 namespace detail {
 
 class branch;
+class chain_list;
 class context;
 class excursion;
 class record;
@@ -96,6 +97,10 @@ public:
     [[nodiscard]] virtual parley::stage stage() const noexcept { return parley::stage::none; }
     // With whom or on what: "127.0.0.1:7000", "fd 7". Called rarely, may allocate.
     [[nodiscard]] virtual std::string resource() const { return {}; }
+    // The descriptor that it works on; -1 for none.
+    [[nodiscard]] virtual int descriptor() const noexcept { return -1; }
+    // Whether it is an excursion: the chain goes on, but on another loop.
+    [[nodiscard]] virtual bool is_elsewhere() const noexcept { return false; }
     // Not null: a scope or a combinator, which waits for further chains.
     [[nodiscard]] virtual const branch *as_branch() const noexcept { return nullptr; }
 
@@ -116,6 +121,8 @@ public:
     [[nodiscard]] const branch *as_branch() const noexcept final { return this; }
     // One of the chains it waits for, the eldest; nullptr for none.
     [[nodiscard]] virtual const context *eldest() const noexcept { return nullptr; }
+    // All of them; nullptr for none.
+    [[nodiscard]] virtual const chain_list *children() const noexcept { return nullptr; }
 
 protected:
     branch() = default;
@@ -163,8 +170,10 @@ public:
     // and complete().
     void pass() noexcept { post(); }
 
-    // The innermost task of the chain. Valid while the chain waits.
+    // The innermost task of the chain. Valid while the chain waits; with PARLEY_SIGHT also while it runs.
     [[nodiscard]] record &task() const noexcept;
+    // False when the first task of the chain is on another loop.
+    [[nodiscard]] bool has_task() const noexcept { return bool(waiter_); }
 
     // --- for chains ---
 
@@ -203,6 +212,12 @@ private:
     static void run(CommNode *node) noexcept;
     static void run_root(CommNode *node) noexcept; // the first time, of a chain in a root_list
 
+    // Which task is the innermost now, for who looks at the chain while it runs.
+    void note_innermost([[maybe_unused]] std::coroutine_handle<> task) noexcept {
+#if PARLEY_SIGHT
+        waiter_ = task;
+#endif
+    }
     // The waiter goes on after everything else that the loop has to do now.
     void repost(std::coroutine_handle<> waiter) noexcept {
         waiter_ = waiter;
@@ -219,7 +234,7 @@ private:
 
     parley::loop *home_;
     operation *awaiting_ = nullptr;
-    std::coroutine_handle<> waiter_; // who goes on
+    std::coroutine_handle<> waiter_; // who goes on, and with PARLEY_SIGHT who runs
     const detail::inherited *inherited_ = nullptr;
     std::int64_t since_ = 0;
     std::uint8_t ready_ = 0; // awaits in a row that did not suspend

@@ -33,6 +33,12 @@ public:
     // Of a task that is away.
     [[nodiscard]] static parley::loop &home_of(const record &task) noexcept { return of(task).home_.loop(); }
 
+    // --- on the other loop, for who looks at it ---
+
+    [[nodiscard]] const record &task() const noexcept { return task_; }
+    [[nodiscard]] const context &chain() const noexcept { return there_; }
+    [[nodiscard]] const excursion *next_guest() const noexcept { return next_guest_; }
+
 private:
     struct context_there : context {
         context_there(parley::loop &there, excursion &e) noexcept : context(there, e.home_), of(e) {}
@@ -50,7 +56,10 @@ private:
 
     void cancel() noexcept override;
     const char *name() const noexcept override { return "another loop"; }
+    bool is_elsewhere() const noexcept override { return true; }
 
+    static void begin_there(CommNode *node) noexcept; // the first time that it runs there
+    void end_there() noexcept;
     static void cancel_there(CommNode *node) noexcept;
     static void arrive(CommNode *node) noexcept;
     void release() noexcept;
@@ -59,6 +68,9 @@ private:
     record &task_;
     context_there there_;
     parley::loop *onward_ = nullptr;
+    std::coroutine_handle<> self_;    // of the task that comes back
+    excursion *next_guest_ = nullptr; // in the list of the other loop
+    excursion *previous_guest_ = nullptr;
     bool over_ = false; // on the other loop: nothing is left to be cancelled
     notice end_{*this, arrive};
     notice cancel_{*this, cancel_there};

@@ -45,6 +45,7 @@ protected:
     [[nodiscard]] context &awaiter() const noexcept { return *task_; }
     [[nodiscard]] std::size_t running() const noexcept { return running_; }
     [[nodiscard]] const context *eldest() const noexcept final;
+    [[nodiscard]] const chain_list *children() const noexcept final { return &chains_; }
 
     parley::loop &home() const noexcept final { return task_->loop(); }
     void cancel_children() noexcept override { cancel_chains(); }

@@ -43,6 +43,8 @@ template <class Op>
 class quiet_await;
 template <class T>
 class unlisted_task;
+template <class T>
+class named_task;
 class fiber_turn;
 class fiber_await;
 struct task_access;
@@ -243,8 +245,10 @@ public:
     task_await<U> await_transform(unlisted_task<U> &&child);
 
     template <class U>
-    outcome_await<U> await_transform(task_outcome<U> &&child,
-                                     std::source_location site = std::source_location::current());
+    task_await<U> await_transform(named_task<U> &&child);
+
+    template <class U>
+    outcome_await<U> await_transform(task_outcome<U> &&child);
 
     template <class A>
         requires(!is_task<std::remove_cvref_t<A>> && leaf<std::remove_reference_t<A>>)
@@ -262,8 +266,7 @@ public:
     }
 
     template <class Op>
-    quiet_await<Op> await_transform(quietly<Op> &&wait,
-                                    std::source_location site = std::source_location::current());
+    quiet_await<Op> await_transform(quietly<Op> &&wait);
 
     template <class A>
         requires foreign_in_task<A>

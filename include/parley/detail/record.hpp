@@ -6,7 +6,9 @@
 
 #include <coroutine>
 #include <cstdint>
+#include <optional>
 #include <source_location>
+#include <string>
 
 #include <parley/config.hpp>
 #include <parley/detail/chain_list.hpp>
@@ -15,6 +17,8 @@
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
+
+class excursion;
 
 #if PARLEY_SYMMETRIC_TRANSFER
 // await_suspend returns who goes on; the compiler makes it a tail call.
@@ -41,6 +45,11 @@ struct loop_access {
     static void finished(parley::loop &home, record &first) noexcept { home.finished_ = &first; }
     static root_list &roots(parley::loop &home) noexcept { return home.roots_; }
     static void resume(parley::loop &home, std::coroutine_handle<> task) noexcept { home.resume(task); }
+    static chain_source *&sources(parley::loop &home) noexcept { return home.sources_; }
+    static excursion *&guests(parley::loop &home) noexcept { return home.guests_; }
+    // Of the task that runs there: where it was when it was resumed, empty if it had awaited nothing yet.
+    // Nothing when none runs. Any thread.
+    [[nodiscard]] static std::optional<std::source_location> resumed_at(const parley::loop &home) noexcept;
 };
 
 // The life of a task, kept for whoever looks at it and checked in debug builds:
@@ -65,8 +74,14 @@ public:
     [[nodiscard]] record *parent() const noexcept { return is_first_ ? nullptr : parent_; }
     // The frame whose promise this is.
     [[nodiscard]] std::coroutine_handle<> frame() const noexcept;
-    // Where it is, or was last, in a co_await.
-    [[nodiscard]] const std::source_location &site() const noexcept { return site_; }
+    // Where it is, or was last, in a co_await; the empty location for a wrapper of the library's.
+    [[nodiscard]] std::source_location site() const noexcept {
+        return is_named_ ? std::source_location() : site_;
+    }
+    // What named() called it; nullptr for nothing. On its loop.
+    [[nodiscard]] const std::string *name() const noexcept { return is_named_ ? name_ : nullptr; }
+    // Of the first of a chain: who began it. The owner's.
+    [[nodiscard]] const chain_owner &owner() const noexcept { return *owner_; }
     [[nodiscard]] detail::life life() const noexcept { return life_; }
     [[nodiscard]] detail::ending ending() const noexcept { return ending_; }
 
@@ -92,6 +107,7 @@ public:
         if (is_first_ || away_) [[unlikely]]
             return finish_apart();
         parent_->life_ = detail::life::running;
+        context_->note_innermost(parent_->frame());
         return loop_access::hand_over(context_->loop(), parent_->frame());
     }
 
@@ -109,7 +125,12 @@ public:
     record &operator=(const record &) = delete;
 
 protected:
-    record() noexcept {}
+    record() noexcept : site_() {}
+    // From now on the task's place is of no interest, its name is; lives as long as the task.
+    void set_name(const std::string &name) noexcept {
+        name_ = &name;
+        is_named_ = true;
+    }
     ~record() { life_ = detail::life::destroyed; }
 
 private:
@@ -136,7 +157,10 @@ private:
     }
 
     context *context_ = nullptr;
-    std::source_location site_;
+    union {
+        std::source_location site_;
+        const std::string *name_; // of one that has a name
+    };
     union {
         record *parent_;
         chain_owner *owner_; // of the first of a chain
@@ -151,7 +175,8 @@ private:
     detail::life life_ = detail::life::created;
     detail::ending ending_ = detail::ending::none;
     bool is_first_ = false;
-    bool away_ = false; // resume_on: context_ is another loop's
+    bool is_named_ = false; // what would be site_ is name_
+    bool away_ = false;     // resume_on: context_ is another loop's
 };
 
 // Destroys the frame of a task that was never started. Tasks that it owns as parameters are destroyed after

@@ -27,7 +27,7 @@ class server_state;
 // The handlers that run on one loop; used there alone.
 struct server_shard {
     parley::loop *loop = nullptr;
-    chain_list handlers;
+    chain_source handlers;
     bool cancelled = false;
     node_to<server_state> cancel_node; // posted once
 };
@@ -45,6 +45,8 @@ protected:
 
 private:
     void chain_done(record &first) noexcept override;
+    std::string purpose() const override;
+    int descriptor() const noexcept override;
     [[nodiscard]] virtual connection_state &state() noexcept = 0;
     [[nodiscard]] server_state &server() noexcept;
 

@@ -5,6 +5,7 @@
 #include <coroutine>
 #include <memory>
 #include <source_location>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -43,6 +44,7 @@ public:
         child_.promise().begin_below(parent);
         parent.life_ = life::suspended;
         context &chain = parent.chain();
+        chain.note_innermost(child_);
         if (chain.spend_ready()) [[likely]]
             return loop_access::hand_over(chain.loop(), child_);
         chain.repost(child_);
@@ -66,6 +68,27 @@ task_await<U> promise_base::await_transform(task<U> &&child, std::source_locatio
     if (!child) [[unlikely]]
         throw_empty_task();
     return task_await<U>(task_access::release(child));
+}
+
+// `co_await named_task(name, std::move(t))`: the awaiting task has this name until it ends.
+template <class T>
+class [[nodiscard]] named_task {
+public:
+    named_task(const std::string &name, task<T> &&t) noexcept : name_(name), task_(std::move(t)) {}
+
+private:
+    friend class promise_base;
+    const std::string &name_;
+    task<T> task_;
+};
+
+template <class U>
+task_await<U> promise_base::await_transform(named_task<U> &&child) {
+    enter(std::source_location());
+    if (!child.task_) [[unlikely]]
+        throw_empty_task();
+    set_name(child.name_);
+    return task_await<U>(task_access::release(child.task_));
 }
 
 // `co_await unlisted_task(std::move(t))`: the await of a task whose place is of no interest to anyone, because
@@ -138,8 +161,8 @@ private:
 };
 
 template <class U>
-outcome_await<U> promise_base::await_transform(task_outcome<U> &&child, std::source_location site) {
-    site_ = site;
+outcome_await<U> promise_base::await_transform(task_outcome<U> &&child) {
+    site_ = std::source_location(); // in the library, of no interest
     if (!child.task_) [[unlikely]]
         throw_empty_task();
     return outcome_await<U>(task_access::release(child.task_), !context_->stopping_);
