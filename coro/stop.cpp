@@ -65,7 +65,7 @@ void stop_token_base::requested() noexcept {
 void stop_token_base::ended(record &) noexcept {
     if (!callback_)
         return;
-    // A callback that runs on another thread is waited for. First by ourselves: the library's own wait would not
+    // A callback that runs on another thread is waited for, first by ourselves: the library's wait would not
     // let that thread run in a simulated world.
     while (posted_.load(sync::memory_order_acquire) && !past_.load(sync::memory_order_acquire))
         sync::yield();

@@ -220,7 +220,7 @@ public:
     using a_connection::a_connection;
     void arrange(moment) override { taken_ = 0; }
     task<> wait() override {
-        co_await connect(4096);
+        co_await connect(1 << 16);
         client_.send("request\n");
         auto line = co_await peer_.recv();
         g.expect(line.has_value(), "not received");

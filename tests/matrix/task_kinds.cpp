@@ -57,10 +57,11 @@ task<> all_of_many(event &door) {
     std::vector<task<int>> children;
     for (int i = 0; i < 9; ++i)
         children.push_back(below(door, i));
-    auto values = co_await parley::when_all(std::move(children));
+    [[maybe_unused]] auto values = co_await parley::when_all(std::move(children));
 }
 task<> any_of_few(event &door) {
-    auto first = co_await parley::when_any(opened(door), parley::sleep_for(1h), below(door, 4));
+    [[maybe_unused]] auto first =
+        co_await parley::when_any(opened(door), parley::sleep_for(1h), below(door, 4));
 }
 task<> any_of_many(event &door) {
     std::vector<task<int>> children;
@@ -83,10 +84,11 @@ task<> for_each(event &door) {
     co_await parley::for_each_concurrently(elements, 3, [&](int) -> task<> { co_await door.wait(); });
 }
 task<> in_time(event &door) {
-    auto value = co_await parley::with_timeout(1h, parley::with_timeout(2h, opened(door)));
+    [[maybe_unused]] auto value = co_await parley::with_timeout(1h, parley::with_timeout(2h, opened(door)));
 }
 task<> before_a_deadline(event &door) {
-    auto value = co_await parley::with_deadline(std::chrono::system_clock::now() + 1h, opened(door));
+    [[maybe_unused]] auto value =
+        co_await parley::with_deadline(std::chrono::system_clock::now() + 1h, opened(door));
 }
 task<> shielded(event &door) {
     const int value = co_await parley::shield(opened(door));
@@ -102,12 +104,12 @@ task<> cleaned(event &door) {
     static_cast<void>(value);
 }
 task<> told(event &door) {
-    auto value = co_await parley::stop_as_error(opened(door));
+    [[maybe_unused]] auto value = co_await parley::stop_as_error(opened(door));
     co_await parley::yield(); // what was told is still so
 }
 task<> with_token(event &door) {
     std::stop_source never;
-    auto value = co_await parley::with_stop_token(never.get_token(), opened(door));
+    [[maybe_unused]] auto value = co_await parley::with_stop_token(never.get_token(), opened(door));
 }
 task<> with_a_value(event &door) {
     const int value = co_await parley::with_value(some_local, 3, opened(door));
