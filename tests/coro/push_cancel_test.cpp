@@ -53,7 +53,7 @@ std::chrono::nanoseconds with_a_push_that_hangs(F &begin_to_end) {
         auto peer = co_await door.accept();
         auto request = co_await peer->recv();
         co_await parley::with_scope([&](parley::scope &s) -> task<> {
-            s.spawn([&]() -> task<> { auto pushed = co_await peer->push(of_length(std::size_t{4} << 20)); });
+            s.spawn([&]() -> task<> { auto pushed = co_await peer->push(of_length(4u << 20)); });
             for (int i = 0; i < 5; ++i)
                 co_await parley::yield();
             co_await begin_to_end(s, *peer);
