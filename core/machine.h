@@ -198,8 +198,10 @@ public:
     static void turn_over(Entry *entry, CommTurn *turn);
     static void next_reply(Entry *entry);
     static void service_failed(Entry *entry, int state, int error, int cause);
-    static void turn_dropped(CommTurn *turn); // shutdown() or ~CommSession() took it from AWAITING
+    // shutdown() or ~CommSession() took it from AWAITING.
+    static void turn_dropped(CommTurn *turn, bool at_once = false);
     static void posted_drop(CommNode *node);
+    static void posted_cancel(CommNode *node);
     static void close_dropped(Entry *entry);
     static void leave_kept(Entry *entry);
     static void enter_kept(Entry *entry);

@@ -395,14 +395,15 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
 }
 
 // Taken from AWAITING to DROPPED, on any thread; the caller's hold on the entry goes with it.
-void CommMachine::turn_dropped(CommTurn *turn) {
+// `at_once`: after cancel(), whose own way to the loop ends with the session.
+void CommMachine::turn_dropped(CommTurn *turn, bool at_once) {
     Entry *entry = turn->entry;
     Loop *loop = entry->loop;
+    turn->node.run = at_once && !entry->datagram ? posted_cancel : posted_drop;
     if (Loop::current() == loop) {
-        posted_drop(&turn->node);
+        turn->node.run(&turn->node);
         return;
     }
-    turn->node.run = posted_drop;
     if (!loop->post_remote(&turn->node))
         unpin(entry); // closed already
 }
@@ -416,6 +417,12 @@ void CommMachine::posted_drop(CommNode *node) {
         entry->dropped = true; // what was pushed, or replied before, goes out first
     else
         close_dropped(entry);
+    unpin(entry);
+}
+
+void CommMachine::posted_cancel(CommNode *node) {
+    Entry *entry = PARLEY_OWNER(node, CommTurn, node)->entry;
+    close_dropped(entry);
     unpin(entry);
 }
 

@@ -29,6 +29,7 @@ CommSession::~CommSession() {
 }
 
 void CommMachine::session_destroyed(CommSession *session) {
+    const bool cancelled = ticket_cancelled(session);
     ticket_release(session);
     Entry *entry = session->entry;
     if (entry == nullptr)
@@ -36,7 +37,7 @@ void CommMachine::session_destroyed(CommSession *session) {
     if (CommTurn *turn = session->passive ? session->turn : nullptr) {
         int expected = TURN_AWAITING;
         if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
-            turn_dropped(turn); // with our hold on the entry
+            turn_dropped(turn, cancelled); // with our hold on the entry
             return;
         }
         if (Loop::current() == entry->loop)

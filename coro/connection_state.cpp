@@ -93,8 +93,12 @@ void connection_state::begin_close() noexcept {
     // A request that was never answered closes the connection with its session.
     for (turn *t = first_, *after; t; t = after) {
         after = t->next_;
-        if (t->phase_ != turn::phase::receiving && t->phase_ != turn::phase::sending)
-            destroy(*t);
+        if (t->phase_ == turn::phase::receiving || t->phase_ == turn::phase::sending)
+            continue;
+        // Without that the core would first send what was pushed, to a peer that perhaps does not take it.
+        if (t->phase_ != turn::phase::spare)
+            communicator().cancel(t);
+        destroy(*t);
     }
     // What is under way ends by handle(), later.
     for (turn *t = first_, *after; t; t = after) {

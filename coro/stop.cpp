@@ -50,6 +50,7 @@ void stop_token_base::on_stop::operator()() const noexcept {
     stop_token_base &self = *owner;
     self.posted_.store(true, sync::memory_order_relaxed); // read once this callback cannot run any more
     self.awaiter().post_other(self.request_);
+    self.past_.store(true, sync::memory_order_release);
 }
 
 void stop_token_base::requested() noexcept {
@@ -64,7 +65,11 @@ void stop_token_base::requested() noexcept {
 void stop_token_base::ended(record &) noexcept {
     if (!callback_)
         return;
-    callback_.reset(); // waits for one that runs on another thread
+    // A callback that runs on another thread is waited for, first by ourselves: the library's wait would not
+    // let that thread run in a simulated world.
+    while (posted_.load(sync::memory_order_acquire) && !past_.load(sync::memory_order_acquire))
+        sync::yield();
+    callback_.reset();
     if (!posted_.load(sync::memory_order_relaxed))
         leave();
 }

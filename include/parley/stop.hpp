@@ -89,6 +89,7 @@ private:
     std::int64_t started_ = 0;
     interrupted at_;
     sync::atomic<bool> posted_{false}; // request_ is on its way, or was run
+    sync::atomic<bool> past_{false};   // the callback is through, but for its return
     bool begun_ = false;
     bool stopped_ = false;
 };

@@ -60,7 +60,7 @@ RULES = [
     (r"co_await[^@]*" + OWNING, "a lambda with by-value captures in a co_await expression: capture by reference or name it first (PR 99576)"),
     (r"co_(?:await|yield)[^@]*[(,]\s*\{", "a braced argument in a co_await expression: name it first (PR 98401)"),
     (r"co_await[^@]*[(,]\s*[A-Za-z_][\w:]*(?:<[^()]*>)?\s*\{[^}]", "a braced temporary in a co_await expression: name it or give the type a constructor (PR 98401)"),
-    (r"[\w>]\s*\{[^{}]*co_await", "co_await inside a braced initialiser: await first (PR 98401)"),
+    (r"[\w>](?<!\boverride)\s*\{[^{}]*co_await", "co_await inside a braced initialiser: await first (PR 98401)"),
     (r"co_yield\s+[\w:<>]*\s*\{", "co_yield of a braced aggregate: name it first (PR 98401)"),
 ]
 
