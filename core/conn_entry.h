@@ -43,6 +43,7 @@ struct CommTurn {
     bool in_place = false; // the session says handle_in_place()
     bool ready = false;    // REPLYING, and the loop knows
     bool writing = false;  // its message was encoded
+    bool told = false;     // handle_half_closed() was called
     CommSession *session = nullptr;
     CommConnEntry *entry = nullptr;
     CommTurn *next = nullptr; // the one after it on the connection, or the next spare one

@@ -148,6 +148,8 @@ void CommMachine::drive(Entry *entry) {
         }
     }
     entry->driving = false;
+    if (entry->hangup && entry->service != nullptr && entry->turn_count > 0 && entry->sockfd >= 0)
+        tell_half_closed(entry);
 }
 
 void CommMachine::rearm(Entry *entry) {

@@ -198,6 +198,7 @@ public:
     static void turn_over(Entry *entry, CommTurn *turn);
     static void next_reply(Entry *entry);
     static void service_failed(Entry *entry, int state, int error, int cause);
+    static void tell_half_closed(Entry *entry);
     // shutdown() or ~CommSession() took it from AWAITING.
     static void turn_dropped(CommTurn *turn, bool at_once = false);
     static void posted_drop(CommNode *node);

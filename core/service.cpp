@@ -311,6 +311,7 @@ void CommMachine::turn_over(Entry *entry, CommTurn *turn) {
     turn->session = nullptr;
     turn->ready = false;
     turn->writing = false;
+    turn->told = false;
     turn->state.store(TURN_RECEIVING, std::memory_order_relaxed);
     turn->next = part->spare_turns;
     part->spare_turns = turn;
@@ -392,6 +393,23 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
         turn->next = entry->turns;
         entry->turns = turn;
     }
+}
+
+// Whoever awaits a reply is told once that the peer has sent its FIN. Each of them may reply, delete sessions or
+// close, so the search begins anew.
+void CommMachine::tell_half_closed(Entry *entry) {
+    pin(entry);
+    for (CommTurn *turn = entry->turns; turn != nullptr && entry->sockfd >= 0;) {
+        if (turn->told || !turn->in_place || turn->session == nullptr ||
+            turn->state.load(std::memory_order_acquire) != TURN_AWAITING) {
+            turn = turn->next;
+            continue;
+        }
+        turn->told = true;
+        turn->session->handle_half_closed();
+        turn = entry->turns;
+    }
+    unpin(entry);
 }
 
 // Taken from AWAITING to DROPPED, on any thread; the caller's hold on the entry goes with it.

@@ -42,6 +42,10 @@ void turn::handle_peer_closed() {
     owner_.peer_closed(*this);
 }
 
+void turn::handle_half_closed() {
+    owner_.half_closed();
+}
+
 // The task in send() is told to stop before all was written: what the peer has is half a message.
 void turn::cancel() noexcept {
     cancelled_ = true;
@@ -253,6 +257,16 @@ void connection_state::turn_failed(turn &t, int state, int error_number) noexcep
         cancelled ? task->complete_stopped() : task->complete();
     if (gone)
         peer_gone();
+    else if (clean_end_ && !closing_ && !somebody_waits())
+        peer_half_closed();
+}
+
+// The peer sends nothing more.
+void connection_state::half_closed() noexcept {
+    if (closing_ || somebody_waits())
+        return;
+    const hold keep(*this);
+    peer_half_closed();
 }
 
 // A turn that awaits its answer will not get it to the peer any more; send() says so.

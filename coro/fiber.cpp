@@ -33,10 +33,6 @@ struct exception_globals {
     unsigned uncaught;
 };
 
-exception_globals &thread_exceptions() noexcept {
-    return *reinterpret_cast<exception_globals *>(abi::__cxa_get_globals());
-}
-
 // Never inlined: a fiber's code must not keep the address of a thread-local variable in a register.
 [[gnu::noinline]] fiber *&running_here() noexcept {
     static thread_local fiber *running = nullptr;
@@ -49,10 +45,10 @@ exception_globals &thread_exceptions() noexcept {
 class fiber_switch {
 public:
     static void into(fiber &f) noexcept {
-        exception_globals &here = thread_exceptions();
+        exception_globals &here = *static_cast<exception_globals *>(f.exceptions_);
         const exception_globals driver = here;
         here = {f.caught_, f.uncaught_};
-        running_here() = &f;
+        *f.running_ = &f;
 #ifdef PARLEY_ASAN
         void *fake = nullptr;
         __sanitizer_start_switch_fiber(&fake, f.stack_.bottom(), f.stack_.size());
@@ -65,7 +61,7 @@ public:
 #ifdef PARLEY_ASAN
         __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
-        running_here() = nullptr;
+        *f.running_ = nullptr;
         f.caught_ = here.caught;
         f.uncaught_ = here.uncaught;
         here = driver;
@@ -102,7 +98,9 @@ public:
     }
 };
 
-fiber::fiber(const fiber_options &options) : stack_(fiber_stack::take(options.stack_size())) {
+fiber::fiber(const fiber_options &options)
+    : stack_(fiber_stack::take(options.stack_size())), running_(&running_here()),
+      exceptions_(abi::__cxa_get_globals()) {
     inside_ = switching::make_fcontext(stack_.top(), stack_.size(), &fiber_switch::entry);
 #ifdef PARLEY_TSAN
     own_side_ = __tsan_create_fiber(0);

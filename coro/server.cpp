@@ -36,6 +36,11 @@ void served::abandon_handler() noexcept {
         handler_->owned_chain().cancel();
 }
 
+void served::abandon_half_closed() noexcept {
+    if (handler_ && server().settings().cancel_when_half_closed)
+        handler_->owned_chain().cancel();
+}
+
 std::string served::purpose() const {
     return "handler of " + const_cast<served &>(*this).state().peer().to_string();
 }

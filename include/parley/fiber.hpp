@@ -110,7 +110,10 @@ private:
     std::exception_ptr failure_; // of beginning that, or what the call ended with
     bool at_once_ = false;       // it was done at once
     bool ended_ = false;
-    void *caught_ = nullptr; // the C++ runtime's account of the call's exceptions, while it is left
+    // Of the thread, which does not change: where it keeps the running fiber and its account of exceptions.
+    fiber **const running_;
+    void *const exceptions_;
+    void *caught_ = nullptr; // that account of the call's, while it is left
     unsigned uncaught_ = 0;
     // For the sanitizers: their names of the two stacks, or where the driver's lies.
     [[maybe_unused]] void *own_side_ = nullptr;

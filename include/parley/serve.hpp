@@ -63,6 +63,13 @@ public:
         return *this;
     }
 
+    // Whether it is cancelled as well when its peer has ended its own half of the connection and could still
+    // read an answer: for protocols whose clients do that only when they give up. False at first.
+    serve_options &cancel_when_half_closed(bool cancel) noexcept {
+        settings_.cancel_when_half_closed = cancel;
+        return *this;
+    }
+
     [[nodiscard]] const std::function<void(const endpoint &)> &listening() const noexcept {
         return on_listening_;
     }
@@ -157,6 +164,7 @@ public:
 
 private:
     void peer_gone() noexcept override { this->abandon_handler(); }
+    void peer_half_closed() noexcept override { this->abandon_half_closed(); }
     connection_state &state() noexcept override { return *this; }
 };
 

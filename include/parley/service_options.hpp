@@ -30,6 +30,7 @@ struct service_settings {
     CommDeadlines deadlines{30'000, 10'000, 60'000};
     bool own_deadlines = false; // else the runtime's
     bool cancel_when_gone = true;
+    bool cancel_when_half_closed = false;
 };
 
 } // namespace detail

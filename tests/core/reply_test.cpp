@@ -415,6 +415,64 @@ TEST_CASE("a bare FIN is not the end of the peer: the reply still goes out") {
     CHECK(told == 0);
 }
 
+TEST_CASE("handle_half_closed tells a session that is handled in place, once, and its reply goes out") {
+    bool in_place = true, at_once = false;
+    SUBCASE("the FIN comes later") {}
+    SUBCASE("the FIN comes with the request") {
+        at_once = true;
+    }
+    SUBCASE("not in place") {
+        in_place = false;
+    }
+    Net net;
+    Service service(net.comm);
+    std::atomic<int> told{0};
+    std::atomic<bool> on_loop{false};
+    service.at_birth = [&](Served *session) {
+        session->in_place = in_place;
+        session->at_half_closed = [&](Served *) {
+            told++;
+            on_loop = CommLoop::current() == net.comm.loop(0);
+        };
+    };
+    service.at_request = service.hold();
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    if (at_once)
+        peer.finish();
+    Served *session = service.requests.take();
+    if (!at_once) {
+        net.settle();
+        CHECK(told == 0);
+        peer.finish();
+    }
+    if (in_place)
+        wire::until([&] { return told > 0; });
+    net.settle();
+    CHECK(session->reply("pong\n") == 0);
+    CHECK(peer.rest() == "pong\n");
+    CHECK(service.ends.take() == success(0));
+    CHECK(told == in_place);
+    CHECK(on_loop == in_place);
+}
+
+TEST_CASE("a session may delete itself in handle_half_closed") {
+    Net net;
+    Service service(net.comm);
+    service.at_birth = [&](Served *session) {
+        session->in_place = true;
+        session->at_half_closed = [](Served *self) { delete self; };
+    };
+    service.at_request = service.hold();
+    service.start();
+    Peer peer(service.address());
+    peer.send("ping\n");
+    service.requests.take();
+    peer.finish();
+    CHECK(peer.rest().empty());
+}
+
 TEST_CASE("a session may delete itself in handle_peer_closed") {
     Net net;
     Service service(net.comm, wire::Address::local());

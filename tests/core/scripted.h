@@ -188,7 +188,7 @@ public:
     int give_errno = 0;
     bool in_place = false;
     bool stays = false; // does not delete itself
-    std::function<void(Served *)> at_peer_closed;
+    std::function<void(Served *)> at_peer_closed, at_half_closed;
 
 private:
     CommMessageOut *message_out() override {
@@ -207,6 +207,10 @@ private:
     void handle_peer_closed() override {
         if (at_peer_closed)
             at_peer_closed(this);
+    }
+    void handle_half_closed() override {
+        if (at_half_closed)
+            at_half_closed(this);
     }
     void handle(int state, int error) override;
 };

@@ -194,3 +194,50 @@ TEST_CASE("a hundred handlers whose peers go at any moment all end") {
     for (int i = 0; i < 100; ++i)
         story.take();
 }
+
+TEST_CASE("a handler whose peer half-closes is cancelled where that was asked for") {
+    inbox<std::string> story;
+    auto handler = [&](connection<lines> peer) -> task<> {
+        verdict end(story);
+        auto line = co_await peer.recv();
+        if (line->text() == "two")
+            auto sent = co_await peer.send(*line);
+        story.put("works");
+        co_await parley::sleep_for(24h);
+        end.said = "went on";
+    };
+    serving server(handler, serve_options().cancel_when_half_closed(true));
+    for (const char *question : {"one\n", "two\n"}) { // in a turn, and between two
+        raw_peer client(server.where);
+        client.send(question);
+        CHECK(story.take() == "works");
+        client.half_close();
+        CHECK(story.take() == "cancelled");
+    }
+}
+
+TEST_CASE("a FIN that comes with the request cancels the handler, and a recv() learns of the end itself") {
+    inbox<std::string> story;
+    auto handler = [&](connection<lines> peer) -> task<> {
+        verdict end(story);
+        auto line = co_await peer.recv();
+        if (line->text() == "on") {
+            auto sent = co_await peer.send(*line);
+            auto none = co_await peer.recv();
+            end.said = none.error().code().message();
+            co_return;
+        }
+        co_await parley::sleep_for(24h);
+        end.said = "went on";
+    };
+    serving server(handler, serve_options().cancel_when_half_closed(true));
+    raw_peer gives_up(server.where);
+    gives_up.send("work\n");
+    gives_up.half_close();
+    CHECK(story.take() == "cancelled");
+    raw_peer reads_on(server.where);
+    reads_on.send("on\n");
+    CHECK(reads_on.recv_line() == "on");
+    reads_on.half_close();
+    CHECK(story.take() == parley::make_error_code(parley::errc::end_of_stream).message());
+}

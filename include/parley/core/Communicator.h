@@ -235,6 +235,10 @@ private:
     // handle_in_place(): those are destroyed on their loop, whoever replies; others may be deleted by
     // another thread at any time.
     virtual void handle_peer_closed() {}
+    // Additive. The peer of a session that awaits its reply has sent a FIN: nothing follows what it has sent,
+    // but it may still read the reply. Once, and under the same conditions; a session that begins to await its
+    // reply after the FIN is told as well. handle_peer_closed() may follow.
+    virtual void handle_half_closed() {}
     // Additive. True: a request that found its kept-alive connection closed by the peer, before
     // any byte of an answer, is sent once more on a fresh one; message_out() is called again.
     virtual bool retriable() { return false; }

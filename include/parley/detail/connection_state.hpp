@@ -60,6 +60,7 @@ private:
     void handle(int state, int error) override;
     bool handle_in_place() override { return true; }
     void handle_peer_closed() override;
+    void handle_half_closed() override;
 
     void cancel() noexcept override;
     const char *name() const noexcept override { return "send"; }
@@ -213,6 +214,8 @@ protected:
 
     // The peer has gone, and no recv() or send() is awaited that says so.
     virtual void peer_gone() noexcept {}
+    // The same of one that sends nothing more but may still read.
+    virtual void peer_half_closed() noexcept {}
 
     virtual turn *make_turn() = 0;
     virtual void free_turn(turn *old) noexcept = 0;
@@ -243,6 +246,7 @@ private:
     void answered(turn &t) noexcept;
     void turn_failed(turn &t, int state, int error) noexcept;
     void peer_closed(turn &t) noexcept;
+    void half_closed() noexcept;
     void unlinked() noexcept;
 
     void note_failure(error failure) noexcept;

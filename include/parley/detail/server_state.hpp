@@ -42,6 +42,7 @@ protected:
     void begin(task<void> &&handler) noexcept;
     // Tells it to stop, if it runs and the server wants that. On the connection's loop.
     void abandon_handler() noexcept;
+    void abandon_half_closed() noexcept;
 
 private:
     void chain_done(record &first) noexcept override;
