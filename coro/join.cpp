@@ -43,8 +43,13 @@ const context *join_base::eldest() const noexcept {
 }
 
 void interrupted::note(const context &chain) noexcept {
+    // Each level of a deep nest may look for what is below it: not further than so far, or a cancel of n
+    // levels would take n * n steps.
+    constexpr int furthest = 256;
     const operation *waits = chain.awaiting();
-    while (waits && waits->as_branch()) {
+    for (int level = 0; waits && waits->as_branch(); ++level) {
+        if (level == furthest)
+            return;
         const context *below = waits->as_branch()->eldest();
         waits = below ? below->awaiting() : nullptr;
     }

@@ -64,7 +64,7 @@ private:
 // What a chain waits for at the moment it is cancelled, for the error that tells of it.
 class interrupted {
 public:
-    // Down through branches to the operation that waits longest. Called before the cancel.
+    // Down through branches, 256 at most, to the operation that waits longest. Called before the cancel.
     void note(const context &chain) noexcept;
     // `code` at that operation's stage with its peer, `started` on the clock of CommLoop::now().
     [[nodiscard]] error make_error(errc code, std::int64_t started, std::string_view detail = {}) const;
