@@ -65,6 +65,22 @@ TEST_CASE("limits of time from above do not reach what is shielded, its own do")
     CHECK(about(took, 5s));
 }
 
+namespace {
+task<> clean_up() {
+    co_await parley::yield();
+}
+} // namespace
+
+TEST_CASE("a function is as good as a lambda") {
+    parley::run([]() -> task<> {
+        CHECK(co_await parley::finally(after(0s, 2), &clean_up) == 2);
+        co_await parley::shield(&clean_up);
+        co_await parley::shield(clean_up);
+        auto in_time = co_await parley::with_timeout(1h, &clean_up);
+        CHECK(in_time);
+    }());
+}
+
 TEST_CASE("an exception of what is shielded is thrown") {
     in_world([](sim::world &) -> task<> {
         std::string caught;

@@ -155,8 +155,7 @@ private:
 };
 
 template <class Op>
-    requires(std::is_class_v<std::remove_reference_t<Op>> && leaf<std::remove_reference_t<Op>> &&
-             !foreign_awaiter<std::remove_reference_t<Op>>)
+    requires(leaf<std::remove_reference_t<Op>> && !foreign_awaiter<std::remove_reference_t<Op>>)
 foreign_leaf_await<std::remove_reference_t<Op>> operator co_await(Op && op) {
     return foreign_leaf_await<std::remove_reference_t<Op>>(op);
 }

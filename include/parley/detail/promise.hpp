@@ -70,8 +70,12 @@ concept foreign_awaiter = requires(A &a, std::coroutine_handle<> h) {
 };
 template <class A>
 concept has_member_awaiter = requires(A &&a) { std::forward<A>(a).operator co_await(); };
+// Not asked of pointers and the like: clang would take the question for a mistake.
 template <class A>
-concept has_free_awaiter = requires(A &&a) { operator co_await(std::forward<A>(a)); };
+concept has_free_awaiter =
+    (std::is_class_v<std::remove_cvref_t<A>> || std::is_union_v<std::remove_cvref_t<A>> ||
+     std::is_enum_v<std::remove_cvref_t<A>>) &&
+    requires(A &&a) { operator co_await(std::forward<A>(a)); };
 
 template <class A>
 decltype(auto) awaiter_of(A &&awaitable) {
