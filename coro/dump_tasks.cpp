@@ -14,11 +14,13 @@
 #include <parley/error.hpp>
 #include <parley/sleep.hpp>
 
+#include "function_name.hpp"
 #include "sight.hpp"
 
 namespace parley::inline PARLEY_ABI {
 namespace {
 
+using detail::function_name;
 using detail::seen_loop;
 using detail::seen_task;
 
@@ -177,7 +179,7 @@ private:
             out_ << "blocked in a task before its first co_await\n";
         } else {
             out_ << "blocked in the task resumed at " << one.site.file_name() << ':' << one.site.line()
-                 << " in " << one.site.function_name() << '\n';
+                 << " in " << function_name(one.site) << '\n';
         }
     }
 
@@ -240,7 +242,7 @@ private:
         if (!task.name.empty())
             out_ << '"' << task.name << "\" ";
         if (task.site.line() != 0)
-            out_ << task.site.file_name() << ':' << task.site.line() << " in " << task.site.function_name();
+            out_ << task.site.file_name() << ':' << task.site.line() << " in " << function_name(task.site);
         else if (task.state == seen_task::condition::away && task.name.empty())
             out_ << "task";
         else if (!task.awaits && task.name.empty())
@@ -380,7 +382,7 @@ private:
         first_ = true;
         text("file", at.file_name());
         number("line", at.line());
-        text("function", at.function_name());
+        text("function", function_name(at));
         out_ << '}';
         first_ = false;
     }

@@ -13,6 +13,8 @@
 #include <parley/cancelled.hpp>
 #include <parley/core/Sync.h>
 
+#include "function_name.hpp"
+
 #if defined(__LP64__) && (defined(__x86_64__) || defined(__aarch64__)) && !defined(_WIN32) &&                \
     !defined(__USING_SJLJ_EXCEPTIONS__) && (defined(__GLIBCXX__) || defined(_LIBCPP_VERSION))
 #define PARLEY_KNOWS_EXCEPTION_OBJECTS 1
@@ -330,8 +332,8 @@ std::vector<std::exception_ptr> other_exceptions(const std::exception_ptr &excep
 
 std::ostream &operator<<(std::ostream &out, const await_sites &sites) {
     for (const std::source_location &site : sites)
-        out << "  awaited at " << site.file_name() << ':' << site.line() << " in " << site.function_name()
-            << '\n';
+        out << "  awaited at " << site.file_name() << ':' << site.line() << " in "
+            << detail::function_name(site) << '\n';
     if (sites.omitted() > 0)
         out << "  and " << sites.omitted() << " more\n";
     return out;
