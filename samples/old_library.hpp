@@ -11,8 +11,10 @@
 
 class old_library {
 public:
-    // Calls done(0, user) after that time, or done(-1, user) soon after abort(). One job at a time.
+    // Calls done(0, user) after that time, or done(-1, user) soon after abort(). One job at a time. Both may be
+    // called on any thread, but not in done().
     void start(int milliseconds, void (*done)(int status, void *user), void *user) {
+        const std::lock_guard<std::mutex> hold(mutex_);
         thread_ = std::jthread([=](const std::stop_token &aborted) {
             std::mutex mutex;
             std::condition_variable_any never;
@@ -21,8 +23,12 @@ public:
             done(aborted.stop_requested() ? -1 : 0, user);
         });
     }
-    void abort() { thread_.request_stop(); }
+    void abort() {
+        const std::lock_guard<std::mutex> hold(mutex_);
+        thread_.request_stop();
+    }
 
 private:
+    std::mutex mutex_;
     std::jthread thread_;
 };
