@@ -5,6 +5,7 @@
 #include <parley/core/Sync.h>
 #include <parley/core/Sys.h>
 #include <parley/dump_tasks.hpp>
+#include <parley/wait_signal.hpp>
 
 #include "signal_listener.hpp"
 
@@ -30,7 +31,7 @@ private:
 class dump_on_signal::parts {
 public:
     parts(int number, std::ostream &out, const dump_options &options)
-        : signal_(number), out_(out), options_(options), end_(sys::current().eventfd()),
+        : signal_(detail::signal_bits(number)), out_(out), options_(options), end_(sys::current().eventfd()),
           ready_(sys::current().epoll_create()) {
         for (int fd : {signal_.event(), end_.get()}) {
             epoll_event interest = {};
@@ -55,7 +56,7 @@ private:
                 continue; // EINTR
             if (event.data.fd == end_.get())
                 return;
-            if (!signal_.take())
+            if (signal_.take() == 0)
                 continue;
             try {
                 dump_tasks(out_, options_);

@@ -1,6 +1,8 @@
-// A signal for threads of the library's own; wait_signal.cpp takes signals for tasks in the same way.
+// Signals that are taken for a while; wait_signal.cpp takes them for one wait in the same way.
 
 #pragma once
+
+#include <cstdint>
 
 #include <parley/config.hpp>
 
@@ -9,17 +11,18 @@ namespace detail {
 
 struct signal_slot;
 
-// From its making on the signal is diverted. The handler only makes event() readable.
+// From its making on the signals are diverted. The handler only makes event() readable.
 class signal_listener {
 public:
-    // Throws std::system_error: EINVAL, EAGAIN (too many), or why there is no descriptor.
-    explicit signal_listener(int number);
+    // A set of signal_bits(). Throws parley::exception: EINVAL, EAGAIN (too many), or why there is no
+    // descriptor.
+    explicit signal_listener(std::uint64_t wanted);
     ~signal_listener();
     signal_listener(const signal_listener &) = delete;
 
     [[nodiscard]] int event() const noexcept;
-    // Whether the signal has come since the last call.
-    [[nodiscard]] bool take() noexcept;
+    // Those that have come since the last call. May leave event() readable without any.
+    [[nodiscard]] std::uint64_t take() noexcept;
 
 private:
     signal_slot *slot_;

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cassert>
 #include <cerrno>
-#include <system_error>
 
 #include <signal.h>
 
@@ -152,10 +151,9 @@ signal_desk &desk() {
 
 } // namespace
 
-signal_listener::signal_listener(int number) : slot_(nullptr) {
-    slot_ = desk().take(number > 0 && number <= 64 ? signal_bit(number) : 0);
+signal_listener::signal_listener(std::uint64_t wanted) : slot_(desk().take(wanted)) {
     if (!slot_)
-        throw std::system_error(errno, std::system_category(), "parley: taking a signal");
+        throw exception(error(system_error_code(errno), parley::stage::none, {}, {}, "taking a signal"));
 }
 
 signal_listener::~signal_listener() {
@@ -166,10 +164,10 @@ int signal_listener::event() const noexcept {
     return slot_->event.load();
 }
 
-bool signal_listener::take() noexcept {
+std::uint64_t signal_listener::take() noexcept {
     std::uint64_t count;
     static_cast<void>(sys::current().read(event(), &count, sizeof count));
-    return slot_->arrived.exchange(0) != 0;
+    return slot_->arrived.exchange(0);
 }
 
 bool signal_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {

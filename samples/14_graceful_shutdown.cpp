@@ -8,6 +8,7 @@
 #include <exception>
 #include <iostream>
 #include <string>
+#include <variant>
 
 #include <parley/parley.hpp>
 #include <parley/protocol/line_message.hpp>
@@ -39,6 +40,7 @@ parley::task<> answer(parley::connection<lines> peer) {
 
 // [shutdown]
 parley::task<> serve_until_told(parley::server<lines> &door) {
+    parley::signal_set told(SIGINT, SIGTERM); // from now on none is lost
     co_await parley::with_scope([&](parley::scope &all) -> parley::task<> {
         all.spawn([&]() -> parley::task<> { // begins when the body waits for a signal
             auto listening = co_await door.listen();
@@ -47,11 +49,12 @@ parley::task<> serve_until_told(parley::server<lines> &door) {
             auto served = co_await door.serve(); // until the last handler has ended
             served.value();
         });
-        co_await parley::wait_signal(SIGINT, SIGTERM);
+        co_await told.wait();
         std::cout << "draining, " << begun - answered << " under way" << std::endl;
-        static_cast<void>(co_await parley::when_any(door.close(), parley::sleep_for(2s),
-                                                    parley::wait_signal(SIGINT, SIGTERM)));
-        all.cancel(); // serve(), when cancelled, cancels the handlers that are left
+        auto first = co_await parley::when_any(door.drain(2s), told.wait());
+        if (auto *drained = std::get_if<0>(&first))
+            std::cout << drained->value() << std::endl; // what became of the connections
+        all.cancel(); // by a second signal: serve(), when cancelled, tells the handlers to stop
     });
     std::cout << answered << " answered, " << begun - answered << " cut off" << std::endl;
 }
@@ -64,8 +67,6 @@ parley::task<> open_and_serve(unsigned short port) {
 
 int main(int argc, char **argv) {
     const arguments given = parse_arguments(argc, argv, "[--port N]", 7000);
-    std::signal(SIGINT, SIG_IGN); // what they do between two wait_signal(): nothing
-    std::signal(SIGTERM, SIG_IGN);
     try {
         parley::run(open_and_serve(given.port));
         return 0;

@@ -10,6 +10,7 @@
 #include <parley/condition.hpp>
 #include <parley/connection.hpp>
 #include <parley/detach.hpp>
+#include <parley/drain_report.hpp>
 #include <parley/dump_tasks.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
@@ -40,6 +41,7 @@
 #include <parley/service_options.hpp>
 #include <parley/shared_mutex.hpp>
 #include <parley/shield.hpp>
+#include <parley/signal_set.hpp>
 #include <parley/sleep.hpp>
 #include <parley/stop.hpp>
 #include <parley/task.hpp>

@@ -23,6 +23,7 @@
 #include <parley/connection.hpp>
 #include <parley/detail/callable.hpp>
 #include <parley/detail/server_state.hpp>
+#include <parley/drain_report.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/protocol.hpp>
 #include <parley/result.hpp>
@@ -137,10 +138,12 @@ public:
     [[nodiscard]] detail::serve_wait close() noexcept {
         return detail::serve_wait(state_, detail::serve_wait::kind::close);
     }
-    // The same; connections that are still busy after `limit` are closed too.
-    [[nodiscard]] detail::serve_wait drain(std::chrono::nanoseconds limit) noexcept {
-        return detail::serve_wait(state_, detail::serve_wait::kind::close,
-                                  limit.count() <= 0 ? 0 : detail::core_milliseconds(limit));
+    // result<drain_report>: the same; after `limit` every handler that still runs is told to stop and its
+    // connection is closed. Done when the last handler has ended, which one in a shield() or a compute() may
+    // put off. Cancelled, nobody waits any more, and the limit holds all the same. Called again while it
+    // drains, it can only bring the limit forward.
+    [[nodiscard]] detail::drain_wait drain(std::chrono::nanoseconds limit) noexcept {
+        return detail::drain_wait(state_, limit.count());
     }
 
 private:
@@ -186,7 +189,7 @@ private:
                 throw_empty_task();
             static_cast<served_state_of<P> &>(newcomer).begin(std::move(handling));
         } catch (...) {
-            this->report(newcomer.peer(), std::current_exception());
+            this->report_failure(newcomer.peer(), std::current_exception());
         }
     }
 

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <string>
 
 #include <parley/config.hpp>
 #include <parley/core/Sync.h>
@@ -17,6 +20,7 @@
 #include <parley/detail/hold.hpp>
 #include <parley/detail/node_to.hpp>
 #include <parley/detail/waiters.hpp>
+#include <parley/drain_report.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -28,7 +32,10 @@ class server_state;
 struct server_shard {
     parley::loop *loop = nullptr;
     chain_source handlers;
+    bool draining = false;
     bool cancelled = false;
+    drain_report drained;              // from begin_drain() on; `finished` is left to the sum
+    node_to<server_state> drain_node;  // posted once
     node_to<server_state> cancel_node; // posted once
 };
 
@@ -45,6 +52,13 @@ protected:
     void abandon_half_closed() noexcept;
 
 private:
+    friend class server_state;
+
+    // Of a handler: whose it is.
+    [[nodiscard]] static served &of(const record &handler) noexcept;
+    // What it waits for and where, to be read by people.
+    [[nodiscard]] std::string whereabouts(const record &handler) const;
+
     void chain_done(record &first) noexcept override;
     std::string purpose() const override;
     int descriptor() const noexcept override;
@@ -54,16 +68,22 @@ private:
     record *handler_ = nullptr; // while it runs
 };
 
-// Somebody in serve() or close().
-class serve_wait final : public waiter<serve_wait>, private operation {
+// Somebody in serve(), close() or drain().
+class serve_wait : public waiter<serve_wait>, private operation {
 public:
     enum class kind : std::uint8_t { serve, close };
 
-    serve_wait(server_state *state, kind what, int limit_ms = -1) noexcept;
+    // limit: nanoseconds after which the handlers are told to stop.
+    serve_wait(server_state *state, kind what, std::int64_t limit = no_limit) noexcept;
     bool await_ready() const noexcept;
     bool await_suspend(std::coroutine_handle<>, context &task) noexcept;
     result<void> await_resume() const;
     serve_wait(serve_wait &&) = delete;
+
+    static constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
+
+protected:
+    hold<server_state> state_;
 
 private:
     friend class server_state;
@@ -72,10 +92,16 @@ private:
     parley::stage stage() const noexcept override;
     std::string resource() const override;
 
-    hold<server_state> state_;
     context *task_ = nullptr;
     kind kind_;
     bool cancelled_ = false;
+};
+
+// Somebody in drain().
+class drain_wait final : public serve_wait {
+public:
+    drain_wait(server_state *state, std::int64_t limit) noexcept : serve_wait(state, kind::close, limit) {}
+    result<drain_report> await_resume() const;
 };
 
 class server_state : public door {
@@ -84,8 +110,13 @@ public:
 
     server_state(endpoint where, service_settings settings, exception_sink sink);
 
-    // Stops listening, closes every connection and tells every handler to stop. On the home loop.
+    // Stops listening and closes what is idle; after `limit` nanoseconds, stop_handlers(). A later call can
+    // only bring that forward. On the home loop.
+    void begin_drain(std::int64_t limit) noexcept;
+    // Stops listening, tells every handler to stop and closes every connection. On the home loop.
     void stop_handlers() noexcept;
+    // Of the drain, when it is over.
+    [[nodiscard]] drain_report report() const;
     // Nothing runs any more, or ever ran and is closed.
     [[nodiscard]] bool is_finished() const noexcept;
     [[nodiscard]] result<void> ending() const;
@@ -95,7 +126,7 @@ protected:
 
     [[nodiscard]] server_shard &shard_here() noexcept;
     // An exception left a handler, which is gone, or was thrown instead of a handler.
-    void report(const endpoint &peer, std::exception_ptr failure) const noexcept;
+    void report_failure(const endpoint &peer, std::exception_ptr failure) const noexcept;
     void handler_begins() noexcept { running_.fetch_add(1, sync::memory_order_relaxed); }
     void handler_ended() noexcept;
 
@@ -103,11 +134,31 @@ private:
     friend class served;
     friend class serve_wait;
 
+    // When the handlers are told to stop. On the home loop.
+    class limit_timer final : public SleepSession {
+    public:
+        explicit limit_timer(server_state &owner) noexcept : owner_(owner) {}
+        void set(std::int64_t at) noexcept;
+        void stop() noexcept;
+
+    private:
+        void start() noexcept;
+        int duration(struct timespec *value) override;
+        void handle(int state, int error) override;
+        bool handle_in_place() override { return true; }
+
+        server_state &owner_;
+        std::int64_t at_ = serve_wait::no_limit; // monotonic
+        bool running_ = false;                   // and the server is retained
+    };
+
     int bind_to(Communicator &communicator, CommLoop &here) noexcept override;
     void changed() noexcept override;
     void abandoned() noexcept override;
     bool is_awaited() const noexcept override { return !serving_.empty(); }
     void finished() noexcept;
+    void post_to_shards(node_to<server_state> server_shard::*node) noexcept;
+    void drain_shard(server_shard &shard) noexcept;
     void cancel_shard(server_shard &shard) noexcept;
 
     exception_sink sink_;
@@ -115,8 +166,10 @@ private:
     std::size_t loops_ = 0;
     waiters<serve_wait> serving_;
     node_to<server_state> finished_node_;
+    limit_timer limit_{*this};
     sync::atomic<std::size_t> running_{0}; // handlers, and 1 from bind_to() to the end of the core's service
     bool ran_ = false;                     // the core's service was bound
+    bool draining_ = false;                // begin_drain() was called
     bool stopped_ = false;                 // stop_handlers() was called
     bool finished_ = false;                // running_ is 0 again
 };
