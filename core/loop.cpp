@@ -51,7 +51,7 @@ int Loop::open(CommCore *owner, Communicator *communicator, size_t index) {
     wake_source_.on_events = [](Source *, uint32_t) {};
     if (add_source(&wake_source_, wake_fd_, EPOLLIN | EPOLLET) < 0)
         return errno;
-    refresh_clock();
+    now_ = world->monotonic_ns();
     return 0;
 }
 
@@ -101,6 +101,7 @@ void Loop::run() {
     }
     flush_handed();
     empty_graveyard();
+    busy_since_.store(0, std::memory_order_relaxed);
     this_loop = nullptr;
 }
 
@@ -114,6 +115,8 @@ void Loop::poll() {
             sleeps = false;
         }
     }
+    if (sleeps)
+        busy_since_.store(0, std::memory_order_relaxed);
     struct epoll_event events[max_events];
     int n = world->epoll_wait(epoll_fd_, events, max_events, timeout);
     // Interrupted, perhaps for long (SIGSTOP): what has arrived meanwhile comes before what has run out.
@@ -350,6 +353,10 @@ int CommLoop::post(CommNode *node) noexcept {
 
 size_t CommLoop::connections() const noexcept {
     return static_cast<const parley::core::Loop *>(this)->connection_count.load(std::memory_order_relaxed);
+}
+
+int64_t CommLoop::busy_since() const noexcept {
+    return static_cast<const parley::core::Loop *>(this)->busy_since_.load(std::memory_order_relaxed);
 }
 
 CommLoopCounters CommLoop::counters() const noexcept {

@@ -88,7 +88,10 @@ public:
 
     void set_timer(CommTimer *timer, int64_t deadline) { timers_.set(timer, deadline); }
     void remove_timer(CommTimer *timer) { timers_.remove(timer); }
-    void refresh_clock() { now_ = world->monotonic_ns(); }
+    void refresh_clock() {
+        now_ = world->monotonic_ns();
+        busy_since_.store(now_, std::memory_order_relaxed);
+    }
 
     // Freed at the end of the turn, when no event of its batch can name it any more.
     void bury(CommConnEntry *entry);
@@ -166,6 +169,7 @@ private:
     parley::sync::atomic<CommNode *> mailbox_{nullptr};
     parley::sync::atomic<int> ref_{1};
     parley::sync::atomic<int> posters_{0}; // threads inside post_remote()
+    parley::sync::atomic<int64_t> busy_since_{0};
     NodeList ready_;
     NodeList pending_;
     NodeList handed_;

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <iostream>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -16,8 +17,11 @@
 #include <parley/detail/promise.hpp>
 #include <parley/detail/root.hpp>
 #include <parley/detail/all_runtimes.hpp>
+#include <parley/dump_tasks.hpp>
 #include <parley/error.hpp>
 #include <parley/exception_notes.hpp>
+
+#include "stall_watch.hpp"
 
 namespace parley::inline PARLEY_ABI {
 namespace {
@@ -103,6 +107,8 @@ public:
     ExecQueue compute_queue;
     file_service files;
     std::vector<std::unique_ptr<parley::loop>> loops;
+    std::optional<detail::stall_watch> stalls;
+    std::optional<dump_on_signal> dump;
     sync::atomic<bool> stopping{false};
     sync::atomic<std::size_t> roots{0};
     sync::mutex mutex; // for `idle`
@@ -158,18 +164,29 @@ public:
 };
 
 runtime::runtime(const runtime_options &options) : parts_(std::make_unique<parts>(nullptr, options)) {
-    make_loops();
+    begin(options);
 }
 
 runtime::runtime(CommScheduler &scheduler, const runtime_options &options)
     : parts_(std::make_unique<parts>(&scheduler, options)) {
-    make_loops();
+    begin(options);
 }
 
-void runtime::make_loops() {
+// What fails here has begun nothing but threads, which ~runtime would not end.
+void runtime::begin(const runtime_options &options) {
     Communicator &core = communicator();
-    for (std::size_t i = 0; i < core.loops(); ++i)
-        parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
+    try {
+        for (std::size_t i = 0; i < core.loops(); ++i)
+            parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
+        if (options.stall_threshold.count() > 0)
+            parts_->stalls.emplace(*this, options.stall_threshold, options.on_stall);
+        if (options.dump_signal != 0)
+            parts_->dump.emplace(options.dump_signal, std::cerr);
+    } catch (...) {
+        parts_->stalls.reset();
+        parts_->end();
+        throw;
+    }
     detail::all_runtimes::enter(*this);
 }
 
@@ -181,6 +198,8 @@ runtime::~runtime() {
     }
     stop();
     parts_->wait_for_roots();
+    parts_->dump.reset();
+    parts_->stalls.reset();
     detail::all_runtimes::leave(*this); // before the flush, which waits for visits that were posted
     parts_->flush_loops();
     parts_->end();

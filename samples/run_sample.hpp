@@ -12,10 +12,11 @@
 #include "arguments.hpp"
 
 // The exit status of the program: 1 after a line on standard error that says what went wrong.
-inline int run_sample(int argc, char **argv, parley::task<> work) {
+inline int run_sample(int argc, char **argv, parley::task<> work,
+                      const parley::runtime_options &options = {}) {
     parse_arguments(argc, argv, "");
     try {
-        parley::run(std::move(work));
+        parley::run(options, std::move(work));
         return 0;
     } catch (const std::exception &e) {
         std::cerr << argv[0] << ": " << e.what() << '\n';

@@ -43,6 +43,7 @@
 #include <parley/shield.hpp>
 #include <parley/signal_set.hpp>
 #include <parley/sleep.hpp>
+#include <parley/stall_report.hpp>
 #include <parley/stop.hpp>
 #include <parley/task.hpp>
 #include <parley/task_local.hpp>

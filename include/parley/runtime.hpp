@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -16,6 +17,7 @@
 #include <parley/detail/root.hpp>
 #include <parley/loop.hpp>
 #include <parley/outcome.hpp>
+#include <parley/stall_report.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -42,6 +44,16 @@ public:
     std::chrono::milliseconds first_message{30'000};
     std::chrono::milliseconds handshake{10'000};
     std::chrono::milliseconds send{60'000};
+
+    // A loop whose turn lasts for longer than this is reported, by a thread that looks at all loops four
+    // times in that time; zero or less is never, and then there is no such thread.
+    std::chrono::nanoseconds stall_threshold{0};
+    // Is told of it, on that thread; a line on standard error when empty. What it throws goes there too.
+    std::function<void(const stall_report &)> on_stall;
+
+    // While the runtime lives, this signal writes every task of the process to standard error, as
+    // dump_on_signal (dump_tasks.hpp) does; 0 is none.
+    int dump_signal = 0;
 };
 
 class runtime {
@@ -122,7 +134,7 @@ private:
     void root_ended() noexcept;
     friend void detail::begin_root(parley::loop &where, task<void> &&root);
     static void begin_root(parley::loop &where, task<void> &&root);
-    void make_loops();
+    void begin(const runtime_options &options);
 
     std::unique_ptr<parts> parts_;
     runtime *next_ = nullptr; // in the list of all that live

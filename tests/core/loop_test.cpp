@@ -50,6 +50,29 @@ TEST_CASE("a node posted on its own loop runs after the callback that posted it 
     CHECK(order == std::vector<int>{1, 2});
 }
 
+TEST_CASE("a loop is busy since its turn began, for whoever looks, and not while it rests") {
+    Running comm;
+    CommLoop *loop = comm.loop(0);
+    std::atomic<bool> go_on{false};
+    Signal running;
+    int64_t began = 0;
+    Job busy([&] {
+        began = loop->now();
+        running.set();
+        while (!go_on)
+            std::this_thread::yield();
+    });
+    REQUIRE(loop->post(&busy) == 0);
+    REQUIRE(running.wait());
+    CHECK(loop->busy_since() == began);
+    CHECK(began > 0);
+    go_on = true;
+    REQUIRE(busy.done.wait());
+    while (loop->busy_since() != 0) // it goes to rest
+        std::this_thread::yield();
+    comm.deinit();
+}
+
 TEST_CASE("a storm of posts from four threads loses none and keeps each thread's order") {
     Running comm(2);
     constexpr int threads = 4, each = 20000;

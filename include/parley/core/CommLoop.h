@@ -59,6 +59,11 @@ public:
     // Monotonic nanoseconds, read once per turn. On the loop only.
     int64_t now() const noexcept { return now_; }
 
+    // When the turn under way began, in monotonic nanoseconds; 0 while the loop waits for events and after
+    // its end. So a value that stays is a callback, or many in one turn, that keep the loop from its
+    // sockets and timers. Any thread.
+    int64_t busy_since() const noexcept;
+
     // 0 ... Communicator::loops() - 1.
     size_t index() const noexcept { return index_; }
 
