@@ -1,10 +1,19 @@
 // Coroutines of other libraries: their awaitables in parley's tasks, and parley's in their coroutines.
+//
+// An awaiter whose await_suspend takes a std::stop_token as well is told through it when the task is:
+//
+//     void await_suspend(std::coroutine_handle<> awaiting, std::stop_token stop);
+//
+// The stop is requested on the task's loop. The awaiter still resumes `awaiting` once, on any thread, when its
+// operation is over; the task then ends, whatever the result. One that takes the handle alone is awaited to its
+// end. (A program that wants both forms gives both: other libraries use the one, parley the other.)
 
 #pragma once
 
 #include <coroutine>
 #include <exception>
 #include <optional>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 
@@ -24,7 +33,23 @@ void begin_root(parley::loop &where, task<void> &&root); // root.hpp
 // that a foreign awaitable gets.
 std::coroutine_handle<> bring_home(context &chain);
 
-// A foreign awaitable as a leaf. It cannot be cancelled; the task waits for it.
+// What tells a foreign operation to stop, if it can be told.
+class stop_nothing {
+public:
+    void arm() const noexcept {}
+    void request() const noexcept {}
+};
+class stop_by_token {
+public:
+    void arm() { source_.emplace(); }
+    void request() noexcept { source_->request_stop(); }
+    [[nodiscard]] std::stop_token token() const noexcept { return source_->get_token(); }
+
+private:
+    std::optional<std::stop_source> source_; // it allocates: made when it is needed
+};
+
+// A foreign awaitable as a leaf.
 template <class A>
 class foreign_operation final : private operation {
     using awaiter = decltype(awaiter_of(std::declval<A>()));
@@ -34,18 +59,19 @@ public:
 
     bool await_ready() { return bool(awaiter_.await_ready()); }
     bool await_suspend(std::coroutine_handle<>, context &chain) {
+        stop_.arm();
         std::coroutine_handle<> home = bring_home(chain);
         chain.begin(*this);
         try {
-            using returned = decltype(awaiter_.await_suspend(home));
+            using returned = decltype(submit(home));
             if constexpr (std::is_void_v<returned>) {
-                awaiter_.await_suspend(home);
+                submit(home);
                 return true;
             } else if constexpr (std::is_convertible_v<returned, std::coroutine_handle<>>) {
-                std::coroutine_handle<> next = awaiter_.await_suspend(home);
+                std::coroutine_handle<> next = submit(home);
                 next.resume();
                 return true;
-            } else if (awaiter_.await_suspend(home)) {
+            } else if (submit(home)) {
                 return true;
             }
         } catch (...) {
@@ -61,10 +87,19 @@ public:
     }
 
 private:
-    void cancel() noexcept override {}
+    static constexpr bool stoppable = stoppable_awaiter<std::remove_reference_t<awaiter>>;
+
+    decltype(auto) submit(std::coroutine_handle<> home) {
+        if constexpr (stoppable)
+            return awaiter_.await_suspend(home, stop_.token());
+        else
+            return awaiter_.await_suspend(home);
+    }
+    void cancel() noexcept override { stop_.request(); }
     const char *name() const noexcept override { return "foreign awaitable"; }
 
     awaiter awaiter_;
+    [[no_unique_address]] std::conditional_t<stoppable, stop_by_token, stop_nothing> stop_;
     std::exception_ptr failure_;
 };
 

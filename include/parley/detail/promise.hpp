@@ -9,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <source_location>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 
@@ -62,8 +63,15 @@ concept leaf = requires(A &a, std::coroutine_handle<> h, context &c) {
     a.await_resume();
 };
 
+// Of another library, and can be told to stop.
 template <class A>
-concept foreign_awaiter = requires(A &a, std::coroutine_handle<> h) {
+concept stoppable_awaiter = requires(A &a, std::coroutine_handle<> h, std::stop_token token) {
+    { a.await_ready() } -> std::convertible_to<bool>;
+    a.await_suspend(h, token);
+    a.await_resume();
+};
+template <class A>
+concept foreign_awaiter = stoppable_awaiter<A> || requires(A &a, std::coroutine_handle<> h) {
     { a.await_ready() } -> std::convertible_to<bool>;
     a.await_suspend(h);
     a.await_resume();
