@@ -3,12 +3,17 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 using namespace std::string_literals;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -140,6 +145,28 @@ TEST_CASE("a body can be written in place") {
     open_message message;
     std::memcpy(message.resize_for_overwrite(3), "xyz", 3);
     CHECK(message.wire() == framed("xyz"));
+}
+
+TEST_CASE("bodies are taken, given and changed as bytes too") {
+    const std::array<std::byte, 3> three{std::byte{0}, std::byte{0xff}, std::byte{'a'}};
+    open_message message{std::span<const std::byte>(three)};
+    CHECK(message.body() == "\0\xff\x61"sv);
+    CHECK(std::ranges::equal(std::as_const(message).bytes(), three));
+    message.bytes()[0] = std::byte{'b'};
+    CHECK(message.body() == "b\xff\x61"sv);
+    message.body(std::span<const std::byte>());
+    CHECK(message.size() == 0);
+    CHECK(message.bytes().empty());
+    CHECK(open_message().bytes().empty());
+
+    parley::byte_buffer buffer{std::span<const std::byte>(three)};
+    buffer.append(std::span<const std::byte>(three).subspan(2));
+    CHECK(buffer.view() == "\0\xff\x61\x61"sv);
+    buffer.bytes().back() = std::byte{'c'};
+    CHECK(std::as_const(buffer).bytes().back() == std::byte{'c'});
+    buffer.assign(std::span<const std::byte>(three).first(2));
+    CHECK(buffer.size() == 2);
+    CHECK(parley::byte_buffer().bytes().empty());
 }
 
 TEST_CASE("copies are independent and a message that was moved from is empty") {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -18,6 +19,7 @@ class byte_buffer {
 public:
     byte_buffer() = default;
     explicit byte_buffer(std::string_view bytes) { assign(bytes); }
+    explicit byte_buffer(std::span<const std::byte> bytes) { assign(bytes); }
     byte_buffer(const byte_buffer &other) : byte_buffer(other.view()) {}
     byte_buffer(byte_buffer &&other) noexcept
         : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)),
@@ -46,6 +48,8 @@ public:
     std::size_t capacity() const noexcept { return capacity_; }
     bool empty() const noexcept { return size_ == 0; }
     std::string_view view() const noexcept { return {data_.get(), size_}; }
+    std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(data(), size_)); }
+    std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(data(), size_)); }
 
     // Sets the size and gives up the contents: the bytes are indeterminate. Keeps the memory when
     // it is large enough. Throws std::bad_alloc, and is then unchanged.
@@ -73,6 +77,7 @@ public:
         copy(data_.get() + size_, bytes);
         size_ += bytes.size();
     }
+    void append(std::span<const std::byte> bytes) { append(as_text(bytes)); }
 
     // Replaces the contents. Throws std::bad_alloc, and is then unchanged. `bytes` may not be part
     // of this buffer.
@@ -80,11 +85,16 @@ public:
         resize_for_overwrite(bytes.size());
         copy(data_.get(), bytes);
     }
+    void assign(std::span<const std::byte> bytes) { assign(as_text(bytes)); }
 
     // Empties it and keeps the memory.
     void clear() noexcept { size_ = 0; }
 
 private:
+    static std::string_view as_text(std::span<const std::byte> bytes) noexcept {
+        return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
+    }
+
     void reallocate(std::size_t capacity, std::size_t kept) {
         std::unique_ptr<char[]> larger(new char[capacity]); // not make_unique: that writes zeros
         copy(larger.get(), {data_.get(), kept});

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -26,6 +27,7 @@ public:
 
     length_prefixed() = default;
     explicit length_prefixed(std::string_view body) { this->body(body); }
+    explicit length_prefixed(std::span<const std::byte> body) { this->body(body); }
     length_prefixed(const length_prefixed &) = default;
     length_prefixed &operator=(const length_prefixed &) = default;
     length_prefixed(length_prefixed &&other) noexcept
@@ -47,6 +49,7 @@ public:
     std::string_view body() const noexcept {
         return wire_.empty() ? std::string_view() : wire_.view().substr(header_size);
     }
+    std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(body())); }
     std::size_t size() const noexcept { return wire_.empty() ? 0 : wire_.size() - header_size; }
 
     // Replaces the body by a copy. Throws std::bad_alloc. `bytes` may not be part of it.
@@ -54,6 +57,9 @@ public:
         char *to = resize_for_overwrite(bytes.size());
         if (!bytes.empty())
             std::memcpy(to, bytes.data(), bytes.size());
+    }
+    void body(std::span<const std::byte> bytes) {
+        body(std::string_view(reinterpret_cast<const char *>(bytes.data()), bytes.size()));
     }
     // Makes the body `size` bytes of indeterminate contents and returns where they are, for the
     // caller to fill. Throws std::bad_alloc.
@@ -65,6 +71,7 @@ public:
     }
     // The body's bytes, to be changed in place.
     char *data() noexcept { return wire_.empty() ? nullptr : wire_.data() + header_size; }
+    std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(data(), size())); }
 
     // The longest body that is read, in bytes. A class derived from this one that sets it in its
     // constructor makes a protocol with another limit.
