@@ -14,6 +14,7 @@
 #include <parley/core/CommScheduler.h>
 #include <parley/core/Executor.h>
 #include <parley/detail/root.hpp>
+#include <parley/detail/saturate.hpp>
 #include <parley/loop.hpp>
 #include <parley/outcome.hpp>
 #include <parley/task.hpp>
@@ -37,11 +38,11 @@ public:
     // File operations in flight at once; more fail with EAGAIN.
     int file_operations = 65536;
     // What servers and clients apply where they set nothing themselves: for a whole first request, for a TLS
-    // handshake, for sending one message. Negative is without limit. They hold for callback services of this
+    // handshake, for sending one message. Any duration; negative is without limit. They hold for callback services of this
     // runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they are.
-    std::chrono::milliseconds first_message{30'000};
-    std::chrono::milliseconds handshake{10'000};
-    std::chrono::milliseconds send{60'000};
+    detail::any_duration first_message = std::chrono::seconds(30);
+    detail::any_duration handshake = std::chrono::seconds(10);
+    detail::any_duration send = std::chrono::seconds(60);
 };
 
 class runtime {

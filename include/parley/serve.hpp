@@ -138,7 +138,7 @@ public:
         return detail::serve_wait(state_, detail::serve_wait::kind::close);
     }
     // The same; connections that are still busy after `limit` are closed too.
-    [[nodiscard]] detail::serve_wait drain(std::chrono::nanoseconds limit) noexcept {
+    [[nodiscard]] detail::serve_wait drain(detail::any_duration limit) noexcept {
         return detail::serve_wait(state_, detail::serve_wait::kind::close,
                                   limit.count() <= 0 ? 0 : detail::core_milliseconds(limit));
     }
