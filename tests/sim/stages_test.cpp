@@ -78,6 +78,11 @@ task<> answers_after_5s(connection peer) {
     }
 }
 
+struct torn_requests {
+    using request = torn;
+    using response = parley::length_prefixed;
+};
+
 // The thread stands still, in the world's time.
 void block_for_10s() {
     parley::sync::mutex mutex;
@@ -90,6 +95,33 @@ task<> large(connection peer) {
     while (auto asked = co_await peer.recv())
         if (auto sent = co_await peer.send(packet(1'000'000)); !sent)
             co_return;
+}
+
+// How the connection of a client that asks with P ended, as its handler was told.
+template <class P>
+task<parley::error> told_to_handler(parley::serve_options options, typename P::request request,
+                                    std::size_t answer = 1) {
+    parley::error told;
+    auto note = [&](connection peer) -> task<> {
+        for (;;) {
+            auto asked = co_await peer.recv();
+            if (!asked) {
+                told = asked.error();
+                co_return;
+            }
+            auto sent = co_await peer.send(packet(answer));
+            if (!sent) {
+                told = sent.error();
+                co_return;
+            }
+        }
+    };
+    parley::server<packets> door(parley::endpoint("127.0.0.1", 0), note, options);
+    auto where = co_await door.listen();
+    parley::client<P> asking(where.value());
+    auto answered = co_await asking.request(std::move(request));
+    co_await parley::sleep_for(20s);
+    co_return told;
 }
 
 } // namespace
@@ -200,10 +232,11 @@ TEST_CASE("stalled while it is sent, a request names send") {
         auto answer = co_await asking.request(packet(1'000'000));
         REQUIRE_FALSE(answer);
         check_late(answer.error(), parley::stage::send, *where, 3s, "limit 3 s");
-        client other(where.value());
-        auto late = co_await parley::with_timeout(1min, other.request(packet(1'000'000)));
+        co_await parley::sleep_for(5min); // until the link is free again
+        client patient(where.value());
+        auto late = co_await parley::with_timeout(2s, patient.request(packet(1'000'000)));
         REQUIRE_FALSE(late);
-        check_late(late.error(), parley::stage::send, *where, 1min, "limit 60 s");
+        check_late(late.error(), parley::stage::send, *where, 2s, "limit 2 s");
     });
 }
 
@@ -349,5 +382,29 @@ TEST_CASE("of a limit for the queue and one for all, whichever is nearer ends th
                 CHECK(late.error().detail() == (nearer == 2s ? "limit 2 s" : "limit 4 s"));
             });
         }
+    });
+}
+
+TEST_CASE("the limits of a served connection name themselves") {
+    in_world([](sim::world &world) -> task<> {
+        const auto with = [] { return parley::serve_options(); };
+        auto idle = co_await told_to_handler<packets>(with().idle_limit(3s), packet(1));
+        CHECK(idle.stage() == parley::stage::idle);
+        CHECK(idle.detail() == "limit 3 s");
+        auto gap = co_await told_to_handler<torn_requests>(with().gap_limit(3s), torn());
+        CHECK(gap.stage() == parley::stage::gap);
+        CHECK(gap.detail() == "limit 3 s");
+        auto receive = co_await told_to_handler<torn_requests>(with().receive_limit(3s), torn());
+        CHECK(receive.stage() == parley::stage::receive);
+        CHECK(receive.detail() == "limit 3 s");
+        auto first = co_await told_to_handler<torn_requests>(
+            with().receive_limit(1h).first_message_limit(2500ms), torn());
+        CHECK(first.stage() == parley::stage::receive);
+        CHECK(first.detail() == "limit 2.5 s");
+        world.link(world.local(), world.local(), {.bytes_per_second = 10'000});
+        auto send = co_await told_to_handler<packets>(with().send_limit(3s), packet(1), 1'000'000);
+        CHECK(send.stage() == parley::stage::send);
+        CHECK(send.detail() == "limit 3 s");
+        CHECK(within_20ms(send.elapsed(), 3s));
     });
 }
