@@ -63,8 +63,8 @@ public:
     }
 
     // Limits of time, any duration. What runs out fails the request with errc::timed_out; the error says the
-    // stage that is named here and the limit. Negative is none, and so is one of more than 24 days. Of a limit
-    // and a budget (with_timeout) the nearer counts.
+    // stage that is named here and the limit. Negative is none, and so is one of more than 24 days. Of a
+    // limit and a budget (with_timeout) the nearer counts.
 
     // stage::resolve: for the name's addresses; none at first. The look-up is left to itself.
     client_options &resolve_limit(detail::any_duration limit) noexcept {
@@ -151,11 +151,11 @@ public:
     // result<response>: sends `message` and waits for the answer. Cancelled while it waits for a connection,
     // it leaves the queue; later, the connection is closed.
     //
-    // Errors: errc::timed_out with the stage whose limit ran out, and that limit; stage::resolve; stage::connect, when no
-    // address of the peer could be reached (connection_refused ...); stage::tls, with the reason why the
-    // certificate was refused; what the answer's parser says, errc::bad_message or another (stage::receive);
-    // connection_reset; errc::stopping when the runtime stops. Each names the peer and the time since the
-    // request began.
+    // Errors: errc::timed_out with the stage whose limit ran out, and that limit; stage::resolve;
+    // stage::connect, when no address of the peer could be reached (connection_refused ...); stage::tls, with
+    // the reason why the certificate was refused; what the answer's parser says, errc::bad_message or another
+    // (stage::receive); connection_reset; errc::stopping when the runtime stops. Each names the peer and the
+    // time since the request began.
     [[nodiscard]] detail::request_operation<P> request(request_type message) {
         return detail::request_operation<P>(state_, std::move(message));
     }

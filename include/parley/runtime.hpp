@@ -38,8 +38,9 @@ public:
     // File operations in flight at once; more fail with EAGAIN.
     int file_operations = 65536;
     // What servers and clients apply where they set nothing themselves: for a whole first request, for a TLS
-    // handshake, for sending one message. Any duration; negative is without limit. They hold for callback services of this
-    // runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they are.
+    // handshake, for sending one message. Any duration; negative is without limit. They hold for callback
+    // services of this runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they
+    // are.
     detail::any_duration first_message = std::chrono::seconds(30);
     detail::any_duration handshake = std::chrono::seconds(10);
     detail::any_duration send = std::chrono::seconds(60);

@@ -46,8 +46,9 @@ public:
         return self();
     }
 
-    // Limits of time, any duration; none unless set, a negative one is none, and so is one of more than 24 days. What runs out fails the recv() or send() that
-    // waits with errc::timed_out and the stage that is named here, and closes the connection.
+    // Limits of time, any duration; none unless set, a negative one is none, and so is one of more than 24
+    // days. What runs out fails the recv() or send() that waits with errc::timed_out and the stage that is
+    // named here, and closes the connection.
 
     // stage::idle: between an answer and the next request.
     Derived &idle_limit(detail::any_duration limit) noexcept {

@@ -43,7 +43,6 @@ struct old_clock {
     using period = std::nano;
     using duration = nanoseconds;
     using time_point = std::chrono::time_point<old_clock>;
-    static constexpr bool is_steady = false;
     static time_point now() { return time_point(-24h * 365 * 200); }
 };
 
@@ -229,7 +228,7 @@ TEST_CASE("options take every time there is, and the limits that are none do not
         auto answer = co_await client.request(parley::line_message("hello"));
         CHECK(answer);
         client.close_idle();
-        co_await door.drain(hours::max());
+        auto drained = co_await door.drain(hours::max());
     });
 }
 
@@ -249,7 +248,7 @@ TEST_CASE("a drain of less than no time closes what is busy at once") {
                 CHECK(about(answer.error().elapsed(), 1s));
             });
             co_await parley::sleep_for(1s);
-            co_await door.drain(hours::min());
+            auto drained = co_await door.drain(hours::min());
         });
     });
 }

@@ -309,8 +309,9 @@ TEST_CASE("a server of a server of a client stops its work when the budget of th
         auto pass_on = [&](connection peer) -> task<> {
             auto asked = co_await peer.recv();
             auto answer = co_await asks_c.request(packet(1));
-            if (answer)
-                co_await peer.send(*answer);
+            if (!answer)
+                co_return;
+            auto sent = co_await peer.send(*answer);
         };
         parley::server<packets> b(parley::endpoint("127.0.0.1", 0), pass_on, options);
         auto at_b = co_await b.listen();
@@ -406,5 +407,53 @@ TEST_CASE("the limits of a served connection name themselves") {
         CHECK(send.stage() == parley::stage::send);
         CHECK(send.detail() == "limit 3 s");
         CHECK(within_20ms(send.elapsed(), 3s));
+    });
+}
+
+TEST_CASE("a limit that begins while a longer one runs ends the wait in its own time") {
+    sim::world world{1};
+    world.run([&] {
+        parley::runtime_options options;
+        options.loops = options.executor_threads = 1;
+        parley::run(options, []() -> task<> {
+            parley::server<packets> door(parley::endpoint("127.0.0.1", 0), silent);
+            auto where = co_await door.listen();
+            const auto limits =
+                parley::client_options().max_connections(1).total_limit(30s).pool_wait_limit(2s);
+            client asking(parley::endpoint("localhost", where->port()), limits);
+            co_await parley::with_scope([&](parley::scope &all) -> task<> {
+                all.spawn([&]() -> task<> { co_await parley::compute(block_for_10s); });
+                all.spawn([&]() -> task<> {
+                    auto first = co_await asking.request(packet(1)); // has the connection from 10 s on
+                    REQUIRE_FALSE(first);
+                    check_late(first.error(), parley::stage::first_byte, *where, 30s, "limit 30 s");
+                });
+                co_await parley::yield();
+                auto second = co_await asking.request(packet(1));
+                REQUIRE_FALSE(second);
+                check_late(second.error(), parley::stage::pool_wait, *where, 12s, "limit 2 s");
+            });
+        }());
+    });
+}
+
+TEST_CASE("a request that is cancelled while its own limits run ends at once") {
+    in_world([](sim::world &) -> task<> {
+        parley::server<packets> door(parley::endpoint("127.0.0.1", 0), silent);
+        auto where = co_await door.listen();
+        const auto limits = parley::client_options().max_connections(1).total_limit(1h).pool_wait_limit(1min);
+        client asking(where.value(), limits);
+        const std::int64_t began = parley::detail::monotonic_now();
+        co_await parley::with_scope([&](parley::scope &all) -> task<> {
+            for (int i = 0; i < 3; ++i) {
+                all.spawn([&]() -> task<> {
+                    auto never = co_await asking.request(packet(1));
+                    CHECK_MESSAGE(false, "cancelled, it does not go on");
+                });
+            }
+            co_await parley::sleep_for(1s);
+            all.cancel();
+        });
+        CHECK(within_20ms(std::chrono::nanoseconds(parley::detail::monotonic_now() - began), 1s));
     });
 }
