@@ -570,7 +570,8 @@ int CommScheduler::request(CommSession *session, CommSchedObject *object, int wa
     CommTarget *acquired = object->acquire(wait_timeout);
     parley::core::asking = nullptr;
     if (acquired == nullptr) {
-        CommMachine::set_cause(session, errno == ECANCELED ? CC_CANCEL : CC_WAIT);
+        CommMachine::set_cause(session, errno == ECANCELED ? CC_CANCEL : CC_WAIT,
+                               errno == ETIMEDOUT ? wait_timeout : -1);
         return -1;
     }
     *target = acquired; // the session may be gone when request() returns

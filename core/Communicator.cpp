@@ -151,6 +151,7 @@ int Communicator::request(CommSession *session, CommTarget *target) {
     session->ssl_error = 0;
     session->verify_result = 0;
     session->cause = CC_NONE;
+    session->limit_ms = -1;
     session->retried = false;
     session->pending_state = 0;
     Loop *loop = Loop::current();

@@ -305,7 +305,7 @@ int CommMachine::open_connection(Loop *loop, CommSession *session, CommTarget *t
     Loop::count(loop->tally.connects);
     entry->target = target;
     bind_session(entry, session);
-    entry->receive_deadline = after(loop, target->connect_timeout);
+    limit_receive(entry, target->connect_timeout);
     rearm(entry);
     return 0;
 }
@@ -329,8 +329,7 @@ void CommMachine::client_step(Entry *entry) {
         }
         entry->receive_deadline = INT64_MAX;
         if (entry->target->ssl_ctx != nullptr) {
-            entry->receive_deadline = std::min(after(entry->loop, entry->target->ssl_connect_timeout),
-                                               after(entry->loop, limits(entry).handshake));
+            limit_receive(entry, entry->target->ssl_connect_timeout, limits(entry).handshake);
             rearm(entry);
             if (tls_start(entry, entry->target->ssl_ctx, true) < 0) {
                 fail(entry, CS_STATE_ERROR, entry->error, CC_TLS);
@@ -373,9 +372,9 @@ void CommMachine::client_sent(Entry *entry) {
     if (!entry->got_bytes) {
         int first = session->first_timeout();
         entry->first_wait = first != 0;
-        entry->receive_deadline = after(entry->loop, entry->first_wait ? first : session->receive_timeout());
+        limit_receive(entry, entry->first_wait ? first : session->receive_timeout());
     } else if (!entry->first_wait) {
-        entry->receive_deadline = after(entry->loop, session->receive_timeout()); // the answer began before
+        limit_receive(entry, session->receive_timeout()); // the answer began before
     }
     entry->read_gap = entry->first_wait ? INT64_MAX : after(entry->loop, entry->target->response_timeout);
     rearm(entry);
@@ -400,7 +399,7 @@ void CommMachine::client_message(Entry *entry, bool more) {
         entry->state = CONN_STATE_IDLE;
         list_add(&entry->list, &mine.idle);
         mine.count.store(mine.count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-        entry->receive_deadline = after(loop, keep);
+        limit_receive(entry, keep);
         entry->read_gap = INT64_MAX;
         rearm(entry);
     } else {
@@ -426,6 +425,7 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
     }
     CommTarget *target = entry->target;
     CommPool *pool = entry->pool;
+    int limit = expired_limit(entry);
     bool stale = state == CS_STATE_ERROR && session->seq > 0 && !entry->got_bytes &&
                  (error == ECONNRESET || error == EPIPE) && !session->retried && !loop->stopping() &&
                  !ticket_cancelled(session);
@@ -458,17 +458,19 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
     }
     release_pool(pool);
     if (!again)
-        finish_client(loop, session, state, error, cause);
+        finish_client(loop, session, state, error, cause, limit);
 }
 
-void CommMachine::finish_client(Loop *loop, CommSession *session, int state, int error, int cause) {
+void CommMachine::finish_client(Loop *loop, CommSession *session, int state, int error, int cause,
+                                int limit) {
     if (!ticket_finished(session)) {
         state = CS_STATE_ERROR;
         error = ECANCELED;
         cause = CC_CANCEL;
+        limit = -1;
     }
     session->target->release();
-    deliver(loop, session, state, error, cause);
+    deliver(loop, session, state, error, cause, limit);
 }
 
 int CommTarget::create_connect_fd() {

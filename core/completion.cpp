@@ -56,8 +56,8 @@ void CommMachine::to_handlers(CommCore *core, CommNode *head, CommNode *tail, si
     }
 }
 
-void CommMachine::deliver(Loop *loop, CommSession *session, int state, int error, int cause) {
-    session->cause = static_cast<int8_t>(cause);
+void CommMachine::deliver(Loop *loop, CommSession *session, int state, int error, int cause, int limit) {
+    set_cause(session, cause, limit);
     if (in_place(loop->core)) {
         session->handle(state, error);
         return;

@@ -77,6 +77,7 @@ struct Outbox {
     Output *last = nullptr;
     int64_t send_deadline = INT64_MAX; // total
     int64_t write_gap = INT64_MAX;
+    int send_limit = -1; // ms that led to send_deadline
 };
 
 // Read but not yet parsed: `size` bytes at data + offset.
@@ -158,12 +159,14 @@ struct CommConnEntry : parley::core::Source {
     bool dropped : 1 = false;     // service: close when the outbox is empty
     bool renewed : 1 = false;     // renew() was called in this append()
     bool replying : 1 = false;    // next_reply() is on the stack
+    bool expired : 1 = false;     // `receive_limit` says which limit ran out
     bool bulky : 1 = false;       // the last message took large pieces into memory of its own
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;
     int64_t receive_deadline = INT64_MAX; // total; or idle; or, before that, of connect and handshake
     int64_t read_gap = INT64_MAX;
+    int receive_limit = -1; // ms that led to receive_deadline
 
     parley::core::Leftover *leftover = nullptr;
     parley::core::Outbox *outbox = nullptr;

@@ -159,22 +159,33 @@ void CommMachine::rearm(Entry *entry) {
     entry->loop->set_timer(&entry->timer, nearest);
 }
 
+void CommMachine::limit_receive(Entry *entry, int ms, int other) {
+    entry->receive_limit = nearer(ms, other);
+    entry->receive_deadline = after(entry->loop, entry->receive_limit);
+}
+
 void CommMachine::on_timer(CommTimer *timer) {
     Entry *entry = PARLEY_OWNER(timer, Entry, timer);
     int64_t now = entry->loop->now();
-    int cause;
-    if (entry->outbox != nullptr && std::min(entry->outbox->send_deadline, entry->outbox->write_gap) <= now)
+    int gap = entry->target != nullptr ? entry->target->response_timeout : -1;
+    int limit = entry->receive_limit, cause;
+    if (entry->outbox != nullptr && std::min(entry->outbox->send_deadline, entry->outbox->write_gap) <= now) {
         cause = CC_SEND;
-    else if (entry->receive_deadline <= now)
+        limit = entry->outbox->send_deadline <= now ? entry->outbox->send_limit : gap;
+    } else if (entry->receive_deadline <= now) {
         cause = entry->handshaking                      ? CC_TLS
                 : entry->state == CONN_STATE_CONNECTING ? CC_CONNECT
                 : entry->state == CONN_STATE_RECEIVING  ? (entry->first_wait ? CC_FIRST_BYTE : CC_RECEIVE)
                 : entry->state == CONN_STATE_CONNECTED  ? CC_RECEIVE
                                                         : CC_IDLE;
-    else if (entry->read_gap <= now)
+    } else if (entry->read_gap <= now) {
         cause = entry->got_bytes ? CC_GAP : CC_FIRST_BYTE;
-    else
+        limit = gap;
+    } else {
         return rearm(entry);
+    }
+    entry->expired = true;
+    entry->receive_limit = limit;
     entry->driving = true;
     fail(entry, CS_STATE_ERROR, ETIMEDOUT, cause);
     entry->driving = false;

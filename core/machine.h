@@ -97,7 +97,7 @@ public:
     static void complete(Loop *loop, CommNode *node, bool stay);
     static void to_handlers(CommCore *core, CommNode *head, CommNode *tail, size_t count); // any thread
     static bool in_callback_of(const CommCore *core); // this thread, by way of a CommEventHandler
-    static void deliver(Loop *loop, CommSession *session, int state, int error, int cause);
+    static void deliver(Loop *loop, CommSession *session, int state, int error, int cause, int limit = -1);
     static void deliver_push(CommPush *push, int state, int error);
     static Loop *least_loaded(CommCore *core);  // any thread
     static Loop *loop_for_work(CommCore *core); // any thread: the current one, else by turns
@@ -117,6 +117,10 @@ public:
     static void schedule(Entry *entry); // drive() it from the top of the loop
     static void drive(Entry *entry);
     static void rearm(Entry *entry); // after a deadline changed
+    // The receive_deadline is the nearer of two limits from now.
+    static void limit_receive(Entry *entry, int ms, int other = -1);
+    static int nearer(int ms, int other) { return ms < 0 || (other >= 0 && other < ms) ? other : ms; }
+    static int expired_limit(const Entry *entry) { return entry->expired ? entry->receive_limit : -1; }
     static void close(Entry *entry); // frees the descriptor; the entry lives while pinned
     static void fail(Entry *entry, int state, int error, int cause); // ends everything on it, closes
     static void discard(Entry *entry);                               // one that never entered its loop
@@ -179,7 +183,8 @@ public:
     static void client_message(Entry *entry, bool more);
     static void client_failed(Entry *entry, int state, int error, int cause);
     static void client_eof(Entry *entry);
-    static void finish_client(Loop *loop, CommSession *session, int state, int error, int cause);
+    static void finish_client(Loop *loop, CommSession *session, int state, int error, int cause,
+                              int limit = -1);
     static CommPool *pool_of(CommTarget *target, CommCore *core);
     static void release_pool(CommPool *pool); // any thread
     static void close_idle(CommPool *pool);   // any thread
@@ -307,7 +312,11 @@ public:
     // session.cpp
     static void session_destroyed(CommSession *session);
     static void bind_session(Entry *entry, CommSession *session);
-    static void set_cause(CommSession *session, int cause) { session->cause = static_cast<int8_t>(cause); }
+    static int wait_of(const CommSession *session);
+    static void set_cause(CommSession *session, int cause, int limit) {
+        session->cause = static_cast<int8_t>(cause);
+        session->limit_ms = limit;
+    }
 
     // The private hooks, by name.
     static CommMessageOut *message_out(CommSession *s) { return s->out = s->message_out(); }

@@ -124,7 +124,7 @@ size_t CommMachine::consume(Entry *entry, char *data, size_t size, bool theirs, 
         } else if (entry->first_wait) {
             // The first bytes after renew().
             entry->first_wait = false;
-            entry->receive_deadline = after(entry->loop, entry->session->receive_timeout());
+            limit_receive(entry, entry->session->receive_timeout());
         }
         CommSession *session = entry->session;
         size_t n = size - offset;
@@ -185,7 +185,7 @@ bool CommMachine::start_message(Entry *entry) {
             return false;
         }
         if (entry->first_wait)
-            entry->receive_deadline = after(entry->loop, entry->session->receive_timeout());
+            limit_receive(entry, entry->session->receive_timeout());
         entry->first_wait = false; // an answer that begins before all is sent: client_sent() starts the clock
     }
     CommSession *session = entry->session;
@@ -208,13 +208,14 @@ void CommMachine::receive_progress(Entry *entry) {
         entry->renewed = false;
         int first = session->first_timeout();
         entry->first_wait = first != 0;
-        entry->receive_deadline = after(entry->loop, entry->first_wait ? first : session->receive_timeout());
+        limit_receive(entry, entry->first_wait ? first : session->receive_timeout());
         entry->timed = true;
     } else if (entry->service != nullptr && !entry->timed) {
-        int64_t total = after(entry->loop, session->receive_timeout());
+        int total = session->receive_timeout();
         if (entry->greeted)
-            total = std::min(total, after(entry->loop, limits(entry).first_message));
-        entry->receive_deadline = std::min(entry->receive_deadline, total);
+            total = nearer(total, limits(entry).first_message);
+        if (after(entry->loop, total) < entry->receive_deadline)
+            limit_receive(entry, total);
         entry->timed = true;
     }
     entry->read_gap = entry->first_wait || entry->sending

@@ -70,8 +70,7 @@ void CommMachine::service_adopt(ServiceEntry *entry) {
         return;
     }
     if (service->ssl_ctx != nullptr) {
-        entry->receive_deadline =
-            std::min(after(loop, service->ssl_accept_timeout), after(loop, limits(entry).handshake));
+        limit_receive(entry, service->ssl_accept_timeout, limits(entry).handshake);
         rearm(entry);
         if (tls_start(entry, service->ssl_ctx, false) < 0)
             doom(entry, entry->error, CC_TLS);
@@ -83,7 +82,7 @@ void CommMachine::service_adopt(ServiceEntry *entry) {
 // Connected, and TLS is done if there is any: the first request is awaited.
 void CommMachine::service_ready(Entry *entry) {
     entry->read_gap = after(entry->loop, entry->target->response_timeout);
-    entry->receive_deadline = after(entry->loop, limits(entry).first_message);
+    limit_receive(entry, limits(entry).first_message);
     if (entry->outbox != nullptr)
         entry->writable = true; // pushed during the handshake
     rearm(entry);
@@ -117,6 +116,7 @@ CommSession *CommMachine::start_session(Entry *entry) {
     session->out = nullptr;
     session->in = nullptr;
     session->cause = CC_NONE;
+    session->limit_ms = -1;
     session->ssl_error = 0;
     session->verify_result = 0;
     turn->session = session;
@@ -285,7 +285,7 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
         entry->cause = entry->unbound ? CC_STOP : CC_EOF;
     } else if (last) {
         entry->state = CONN_STATE_KEEPALIVE;
-        entry->receive_deadline = after(loop, keep);
+        limit_receive(entry, keep);
         enter_kept(entry);
         if (entry->receive_deadline != INT64_MAX)
             rearm(entry);
@@ -332,6 +332,7 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
             tls_report(entry, receiving);
         turn_over(entry, receiving->turn);
     }
+    int limit = expired_limit(entry);
     bool lost = state == CS_STATE_ERROR && cause != CC_CANCEL && cause != CC_STOP;
     part->open.store(false, std::memory_order_release);
     entry->error = error;
@@ -364,7 +365,7 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
         if (!ticket_finished(receiving))
             deliver(loop, receiving, CS_STATE_ERROR, ECANCELED, CC_CANCEL);
         else
-            deliver(loop, receiving, state, error, cause);
+            deliver(loop, receiving, state, error, cause, limit);
     }
     while (replying != nullptr) {
         turn = replying;
@@ -376,7 +377,7 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
         else if (state == CS_STATE_STOPPED)
             deliver(loop, session, state, 0, cause);
         else
-            deliver(loop, session, state, error != 0 ? error : ECONNRESET, cause);
+            deliver(loop, session, state, error != 0 ? error : ECONNRESET, cause, limit);
     }
     while (awaiting != nullptr) {
         turn = awaiting;

@@ -16,6 +16,31 @@ int CommSession::get_fd() const {
     return entry != nullptr ? entry->sockfd : -1;
 }
 
+int CommSession::get_wait() const {
+    return CommMachine::wait_of(this);
+}
+
+int CommMachine::wait_of(const CommSession *session) {
+    const Entry *entry = session->entry;
+    if (session->passive) {
+        const CommTurn *turn = session->turn;
+        if (entry == nullptr || turn == nullptr || entry->sockfd < 0)
+            return CC_NONE;
+        if (turn->ready)
+            return CC_SEND;
+        if (entry->session != session)
+            return CC_NONE;
+        return entry->handshaking ? CC_TLS : entry->got_bytes ? CC_RECEIVE : CC_IDLE;
+    }
+    if (!session->flying)
+        return CC_NONE;
+    if (entry == nullptr || entry->session != session || entry->state == CONN_STATE_CONNECTING)
+        return entry != nullptr && entry->session == session && entry->tls != nullptr ? CC_TLS : CC_CONNECT;
+    if (entry->sending)
+        return CC_SEND;
+    return entry->first_wait || !entry->got_bytes ? CC_FIRST_BYTE : CC_RECEIVE;
+}
+
 CommConnection *CommSession::get_connection() const {
     return entry != nullptr ? entry->conn : nullptr;
 }

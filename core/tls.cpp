@@ -386,7 +386,7 @@ void CommMachine::tls_remember(Entry *entry) {
 
 void CommMachine::tls_report(Entry *entry, CommSession *session) {
     session->ssl_error = entry->tls->error;
-    session->verify_result = entry->tls->verify;
+    session->verify_result = static_cast<int>(entry->tls->verify);
 }
 
 bool CommMachine::tls_truncated(const Entry *entry) {

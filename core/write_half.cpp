@@ -99,8 +99,10 @@ int CommMachine::send_message(Entry *entry, CommMessageOut *message, Output::Kin
             output->size = 0;
             output->bytes = owner;
             int total = session != nullptr ? session->send_timeout() : -1;
-            if (kind != Output::PUSH)
-                outbox->send_deadline = std::min(after(loop, total), after(loop, limits(entry).send));
+            if (kind != Output::PUSH) {
+                outbox->send_limit = nearer(total, limits(entry).send);
+                outbox->send_deadline = after(loop, outbox->send_limit);
+            }
             append_output(entry, output);
             result = 0;
         }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include <parley/detail/session_error.hpp>
 #include <parley/loop.hpp>
 #include <parley/sleep.hpp>
 
@@ -226,7 +227,8 @@ bool timed_channel_wait::await_suspend(std::coroutine_handle<>, context &task) n
 error timed_channel_wait::failure() const noexcept {
     if (end_ == ending::failed)
         return error(system_error_code(errno_), stage::none, name());
-    return error(errc::timed_out, stage::none, name(), std::chrono::nanoseconds(limit_ <= 0 ? 0 : elapsed_));
+    return timed_out_error(stage::none, name(), std::chrono::nanoseconds(limit_ <= 0 ? 0 : elapsed_),
+                           std::chrono::nanoseconds(limit_));
 }
 
 void timed_channel_wait::granted() noexcept {

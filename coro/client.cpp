@@ -88,6 +88,8 @@ bool client_operation::await_suspend(std::coroutine_handle<>, context &task) noe
     task_ = &task;
     task.begin(*this);
     starting_ = true;
+    if (state_)
+        total_until_ = end_of(state_->settings.total);
     if (!state_)
         fail(error(errc::closed));
     else if (client_state::addresses *all = state_->current())
@@ -95,7 +97,10 @@ bool client_operation::await_suspend(std::coroutine_handle<>, context &task) noe
     else
         resolve();
     starting_ = false;
-    return phase_ != phase::done;
+    if (phase_ == phase::done)
+        return false;
+    watch();
+    return true;
 }
 
 void client_operation::resolve() noexcept {
@@ -104,6 +109,8 @@ void client_operation::resolve() noexcept {
         query_ = query::start(state_->where, task_->loop(), *this);
         if (!query_)
             fail(errno_error(errno, parley::stage::resolve, state_->where.to_string(), elapsed()));
+        else
+            limit_stage(state_->settings.resolve);
         return;
     }
     try {
@@ -117,6 +124,7 @@ void client_operation::resolve() noexcept {
 
 void client_operation::resolved(query &q) noexcept {
     query_ = nullptr;
+    stage_until_ = for_ever;
     if (!q.answer) {
         fail(std::move(q.answer.error().set_elapsed(elapsed())));
         return;
@@ -140,9 +148,12 @@ void client_operation::acquire() noexcept {
     phase_ = phase::queued;
     if (target().wait_slot(this) == 1)
         submit();
+    else
+        limit_stage(state_->settings.pool_wait);
 }
 
 void client_operation::granted(CommTarget *) {
+    stage_until_ = for_ever;
     submit();
 }
 
@@ -160,6 +171,10 @@ void client_operation::handle(int state, int error_number) {
         succeeded_ = true;
         if (tried_ != 0)
             all_->preferred.store(address_, sync::memory_order_relaxed);
+        finish();
+        return;
+    }
+    if (given_up_) {
         finish();
         return;
     }
@@ -191,22 +206,30 @@ void client_operation::fail(error failure) noexcept {
 
 void client_operation::finish() noexcept {
     phase_ = phase::done;
-    if (!starting_)
-        cancelled_ ? task_->complete_stopped() : task_->complete();
+    if (starting_)
+        return;
+    if (armed_)
+        task_->loop().communicator().unsleep(&timer_); // timer_ended() follows
+    else
+        report();
+}
+
+void client_operation::report() noexcept {
+    cancelled_ ? task_->complete_stopped() : task_->complete();
 }
 
 void client_operation::cancel() noexcept {
     switch (phase_) {
     case phase::resolving:
         std::exchange(query_, nullptr)->abandon();
-        phase_ = phase::done;
-        task_->complete_stopped();
+        cancelled_ = true;
+        finish();
         break;
     case phase::queued:
         // On the loop that queued it also a grant on its way here is taken back.
         target().cancel_wait(this);
-        phase_ = phase::done;
-        task_->complete_stopped();
+        cancelled_ = true;
+        finish();
         break;
     case phase::in_flight:
         cancelled_ = true;
@@ -218,6 +241,86 @@ void client_operation::cancel() noexcept {
     }
 }
 
+// --- Its own limits ---
+
+std::int64_t client_operation::end_of(std::int64_t limit) noexcept {
+    const std::int64_t now = monotonic_now();
+    return limit < 0 || limit > for_ever - now ? for_ever : now + limit;
+}
+
+void client_operation::limit_stage(std::int64_t limit) noexcept {
+    stage_until_ = limit < 0 ? for_ever : end_of(limit);
+    watch();
+}
+
+void client_operation::watch() noexcept {
+    const std::int64_t nearest = std::min(total_until_, stage_until_);
+    if (starting_ || nearest == for_ever)
+        return;
+    if (armed_) {
+        if (nearest < armed_until_)
+            task_->loop().communicator().unsleep(&timer_); // timer_ended() sets it again
+        armed_until_ = std::min(armed_until_, nearest);
+        return;
+    }
+    armed_ = true;
+    armed_until_ = nearest;
+    if (task_->loop().communicator().sleep(&timer_) == 0)
+        return;
+    armed_ = false;
+    give_up(errno_error(errno, stage(), resource(), elapsed()));
+}
+
+int client_operation::timer::duration(struct timespec *value) {
+    constexpr std::int64_t second = 1'000'000'000;
+    const std::int64_t left = std::max<std::int64_t>(owner_.armed_until_ - monotonic_now(), 1);
+    value->tv_sec = static_cast<time_t>(left / second);
+    value->tv_nsec = static_cast<long>(left % second);
+    return 0;
+}
+
+void client_operation::timer_ended(int state) noexcept {
+    armed_ = false;
+    if (phase_ == phase::done) {
+        report();
+        return;
+    }
+    if (state == SS_STATE_DISRUPTED || given_up_)
+        return; // the Communicator stops, and tells what is in flight; the runtime cancels the rest
+    if (monotonic_now() < std::min(total_until_, stage_until_)) {
+        watch();
+        return;
+    }
+    const client_settings &settings = state_->settings;
+    const std::int64_t limit = total_until_ <= stage_until_ ? settings.total
+                               : phase_ == phase::resolving ? settings.resolve
+                                                            : settings.pool_wait;
+    give_up(timed_out_error(stage(), resource(), elapsed(), std::chrono::nanoseconds(limit)));
+}
+
+void client_operation::give_up(error why) noexcept {
+    switch (phase_) {
+    case phase::resolving:
+        std::exchange(query_, nullptr)->abandon();
+        fail(std::move(why));
+        break;
+    case phase::queued:
+        target().cancel_wait(this);
+        fail(std::move(why));
+        break;
+    case phase::in_flight:
+        given_up_ = true;
+        failure_ = std::move(why);
+        task_->loop().communicator().cancel(static_cast<CommSession *>(this)); // handle() follows
+        break;
+    case phase::idle:
+    case phase::done:
+        break;
+    }
+}
+
+// --- For who looks at it ---
+
 parley::stage client_operation::stage() const noexcept {
     switch (phase_) {
     case phase::resolving:
@@ -225,10 +328,7 @@ parley::stage client_operation::stage() const noexcept {
     case phase::queued:
         return parley::stage::pool_wait;
     case phase::in_flight:
-        // The message is fetched when the connection stands, TLS included.
-        if (!get_message_out())
-            return parley::stage::connect;
-        return get_message_in() ? parley::stage::receive : parley::stage::first_byte;
+        return stage_of(get_wait(), parley::stage::connect);
     case phase::idle:
     case phase::done:
         break;

@@ -394,7 +394,7 @@ void connection_state::cancel() noexcept {
 
 parley::stage connection_state::stage() const noexcept {
     const turn *t = find(turn::phase::receiving);
-    return t && t->bound_ ? parley::stage::receive : parley::stage::idle;
+    return t ? stage_of(t->get_wait(), parley::stage::idle) : parley::stage::idle;
 }
 
 // --- send() ---

@@ -11,14 +11,6 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
-int core_milliseconds(std::chrono::nanoseconds limit) noexcept {
-    using std::chrono::milliseconds;
-    if (limit < limit.zero())
-        return -1;
-    const auto ms = std::chrono::ceil<milliseconds>(limit).count();
-    return static_cast<int>(std::clamp<milliseconds::rep>(ms, 1, 1'000'000'000)); // eleven days
-}
-
 door::door(endpoint where, service_settings settings)
     : where_(std::move(where)), settings_(std::move(settings)) {
     abandon_node_.owner = stop_node_.owner = unbound_node_.owner = this;

@@ -413,12 +413,12 @@ private:
 };
 
 void write_text(std::ostream &out, runtime *only, const dump_options &options) {
-    std::vector<seen_loop> loops = detail::look(only, options.patience);
+    std::vector<seen_loop> loops = detail::look(only, options.patience.nanoseconds());
     text_writer(out, loops, options).write();
 }
 
 void write_json(std::ostream &out, runtime *only, const dump_options &options) {
-    std::vector<seen_loop> loops = detail::look(only, options.patience);
+    std::vector<seen_loop> loops = detail::look(only, options.patience.nanoseconds());
     json_writer(out).write(loops);
 }
 

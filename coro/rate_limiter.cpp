@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include <parley/detail/session_error.hpp>
 #include <parley/loop.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -130,7 +131,8 @@ bool rate_wait::await_suspend(std::coroutine_handle<>, context &task) noexcept {
 error rate_wait::failure() const noexcept {
     if (fate_ == fate::failed)
         return error(system_error_code(errno_), stage::none, queue_.what());
-    return error(errc::timed_out, stage::none, queue_.what(), std::chrono::nanoseconds(elapsed_));
+    return timed_out_error(stage::none, queue_.what(), std::chrono::nanoseconds(elapsed_),
+                           std::chrono::nanoseconds(limit_));
 }
 
 void rate_wait::granted() noexcept {

@@ -34,13 +34,6 @@ std::size_t threads_or_all(std::size_t wanted) noexcept {
     return wanted != 0 ? wanted : sys::current().processors();
 }
 
-int milliseconds_or_none(std::chrono::milliseconds limit) noexcept {
-    // The core counts in int: 24 days stand for anything longer.
-    return limit.count() < 0
-               ? -1
-               : static_cast<int>(std::min<std::chrono::milliseconds::rep>(limit.count(), INT_MAX));
-}
-
 // A condition that threads wait for; signalled by the last to leave.
 class gate {
 public:
@@ -118,9 +111,9 @@ public:
         if (!borrowed) {
             scheduler = &own.emplace();
             CommDeadlines limits;
-            limits.first_message = milliseconds_or_none(options.first_message);
-            limits.handshake = milliseconds_or_none(options.handshake);
-            limits.send = milliseconds_or_none(options.send);
+            limits.first_message = detail::core_milliseconds(options.first_message);
+            limits.handshake = detail::core_milliseconds(options.handshake);
+            limits.send = detail::core_milliseconds(options.send);
             if (own->init(threads_or_all(options.loops), options.handler_threads) < 0)
                 throw_errno("parley: starting the loops");
             own->communicator().set_default_deadlines(limits);
@@ -179,7 +172,7 @@ void runtime::begin(const runtime_options &options) {
         for (std::size_t i = 0; i < core.loops(); ++i)
             parts_->loops.emplace_back(new parley::loop(*this, *core.loop(i)));
         if (options.stall_threshold.count() > 0)
-            parts_->stalls.emplace(*this, options.stall_threshold, options.on_stall);
+            parts_->stalls.emplace(*this, options.stall_threshold.nanoseconds(), options.on_stall);
         if (options.dump_signal != 0)
             parts_->dump.emplace(options.dump_signal, std::cerr);
     } catch (...) {

@@ -3,6 +3,7 @@
 #include <openssl/x509_vfy.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include <parley/core/Communicator.h>
 
@@ -78,7 +79,18 @@ error session_error(const CommSession &session, int state, int error_number, par
         return error(tls_code(session), stage_of(cause, stage::tls), peer, elapsed);
     if (cause == CC_TLS && session.get_verify_result() != X509_V_OK)
         return error(tls_code(session), stage::tls, peer, elapsed);
+    if (error_number == ETIMEDOUT) // of the kernel, if without a limit
+        return timed_out_error(stage_of(cause, otherwise), peer, elapsed,
+                               std::chrono::milliseconds(session.get_limit()));
     return error(code_of(error_number), stage_of(cause, otherwise), peer, elapsed);
+}
+
+error timed_out_error(parley::stage where, std::string_view peer, std::chrono::nanoseconds elapsed,
+                      std::chrono::nanoseconds limit) noexcept {
+    char text[48] = "";
+    if (limit.count() >= 0)
+        std::snprintf(text, sizeof text, "limit %.10g s", static_cast<double>(limit.count()) / 1e9);
+    return error(errc::timed_out, where, peer, elapsed, text);
 }
 
 } // namespace detail

@@ -1,5 +1,6 @@
 #include "sight.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <utility>
@@ -181,13 +182,14 @@ public:
         }
     }
 
-    std::vector<seen_loop> wait(std::chrono::milliseconds patience) {
+    std::vector<seen_loop> wait(std::chrono::nanoseconds patience) {
         for (const auto &each : asked_) {
             if (each->where_is_here)
                 visitor(each->where, each->seen).visit();
         }
         sync::unique_lock<sync::mutex> lock(mutex_);
-        answered_.wait_for(lock, patience, [this] { return missing_ == 0; });
+        constexpr std::chrono::nanoseconds longest = std::chrono::hours(24 * 365); // the clock has an end
+        answered_.wait_for(lock, std::min(patience, longest), [this] { return missing_ == 0; });
         over_ = true;
         std::vector<seen_loop> all;
         for (const auto &each : asked_) {
@@ -251,7 +253,7 @@ private:
 } // namespace
 
 std::vector<seen_loop> look([[maybe_unused]] runtime *only,
-                            [[maybe_unused]] std::chrono::milliseconds patience) {
+                            [[maybe_unused]] std::chrono::nanoseconds patience) {
 #if PARLEY_SIGHT
     const auto asked = std::make_shared<question>();
     std::size_t number = 0;

@@ -58,7 +58,7 @@ struct seen_loop {
 };
 
 // Asks every loop of the process, or of `only`. Any thread.
-[[nodiscard]] std::vector<seen_loop> look(runtime *only, std::chrono::milliseconds patience);
+[[nodiscard]] std::vector<seen_loop> look(runtime *only, std::chrono::nanoseconds patience);
 
 } // namespace detail
 } // namespace parley::inline PARLEY_ABI

@@ -1,6 +1,8 @@
 #include <parley/sleep.hpp>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 
 #include <parley/core/Sys.h>
 #include <parley/error.hpp>
@@ -15,6 +17,13 @@ std::int64_t monotonic_now() noexcept {
 
 std::int64_t realtime_now() noexcept {
     return sys::current().realtime_ns();
+}
+
+int core_milliseconds(any_duration limit) noexcept {
+    if (limit.count() < 0)
+        return -1;
+    const std::int64_t ms = limit.count() / 1'000'000 + (limit.count() % 1'000'000 != 0);
+    return ms > INT_MAX ? -1 : std::max(static_cast<int>(ms), 1);
 }
 
 bool sleep_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {

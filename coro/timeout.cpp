@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 
+#include <parley/detail/session_error.hpp>
 #include <parley/error.hpp>
 #include <parley/loop.hpp>
 
@@ -63,10 +63,10 @@ void timeout_base::ended(record &) noexcept {
 error timeout_base::failure() const {
     if (no_timer_ != 0)
         return error(system_error_code(no_timer_), parley::stage::sleep);
-    char limit[48];
-    std::snprintf(limit, sizeof limit, "limit %.10g s",
-                  static_cast<double>(below_.deadline - started_) / 1e9);
-    return at_.make_error(errc::timed_out, started_, limit);
+    // A point of the past leaves no time, not less than none.
+    const std::int64_t limit = std::max<std::int64_t>(below_.deadline - started_, 0);
+    return timed_out_error(at_.where(), at_.peer(), std::chrono::nanoseconds(monotonic_now() - started_),
+                           std::chrono::nanoseconds(limit));
 }
 
 bool time_left_await::await_suspend(std::coroutine_handle<>, context &task) noexcept {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <parley/detail/session_error.hpp>
 #include <parley/loop.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -98,7 +99,8 @@ bool timed_entry::await_suspend(std::coroutine_handle<>, context &task) noexcept
 error timed_entry::failure() const noexcept {
     if (fate_ == fate::failed)
         return error(system_error_code(errno_), stage::none, queue_.what());
-    return error(errc::timed_out, stage::none, queue_.what(), std::chrono::nanoseconds(elapsed_));
+    return timed_out_error(stage::none, queue_.what(), std::chrono::nanoseconds(elapsed_),
+                           std::chrono::nanoseconds(limit_));
 }
 
 void timed_entry::over(bool stopped) noexcept {

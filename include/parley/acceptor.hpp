@@ -89,7 +89,7 @@ public:
     // of it awaits its answer; recv() then says errc::stopping.
     [[nodiscard]] detail::shut_wait close() noexcept { return detail::shut_wait(state_, -1); }
     // The same; what is still busy after `limit` is closed too.
-    [[nodiscard]] detail::shut_wait drain(std::chrono::nanoseconds limit) noexcept {
+    [[nodiscard]] detail::shut_wait drain(detail::any_duration limit) noexcept {
         return detail::shut_wait(state_, limit.count() <= 0 ? 0 : detail::core_milliseconds(limit));
     }
 

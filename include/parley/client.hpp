@@ -11,7 +11,6 @@
 
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -20,6 +19,7 @@
 #include <parley/config.hpp>
 #include <parley/detail/client_state.hpp>
 #include <parley/detail/context.hpp>
+#include <parley/detail/saturate.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/protocol.hpp>
 #include <parley/result.hpp>
@@ -51,8 +51,8 @@ public:
     }
     // How long a connection that is not used stays open: 60 s at first. Zero closes after each request;
     // negative keeps for ever.
-    client_options &keep_alive(std::chrono::nanoseconds time) noexcept {
-        settings_.keep_alive = time == time.zero() ? 0 : detail::core_milliseconds(time);
+    client_options &keep_alive(detail::any_duration time) noexcept {
+        settings_.keep_alive = time.count() == 0 ? 0 : detail::core_milliseconds(time);
         return *this;
     }
     // A request that found its kept connection closed by the server, before any byte of an answer, is sent
@@ -62,39 +62,57 @@ public:
         return *this;
     }
 
-    // Limits of time. What runs out fails the request with errc::timed_out and the stage that is named here;
-    // negative is none.
+    // Limits of time, any duration. What runs out fails the request with errc::timed_out; the error says the
+    // stage that is named here and the limit. Negative is none, and so is one of more than 24 days. Of a
+    // limit and a budget (with_timeout) the nearer counts.
 
+    // stage::resolve: for the name's addresses; none at first. The look-up is left to itself.
+    client_options &resolve_limit(detail::any_duration limit) noexcept {
+        settings_.resolve = limit.count();
+        return *this;
+    }
+    // stage::pool_wait: for a free connection, at each address; none at first. The request leaves the queue.
+    client_options &pool_wait_limit(detail::any_duration limit) noexcept {
+        settings_.pool_wait = limit.count();
+        return *this;
+    }
+    // One request altogether, from the first of these to the last byte of the answer; none at first. As
+    // with_timeout() around it: the stage is the one in which the request stood.
+    client_options &total_limit(detail::any_duration limit) noexcept {
+        settings_.total = limit.count();
+        return *this;
+    }
     // stage::connect, for each address: 10 s at first.
-    client_options &connect_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &connect_limit(detail::any_duration limit) noexcept {
         settings_.connect = detail::core_milliseconds(limit);
         return *this;
     }
     // stage::gap: without any progress: 60 s at first. The wait for the first byte counts too, unless that
     // has a limit of its own.
-    client_options &gap_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &gap_limit(detail::any_duration limit) noexcept {
         settings_.gap = detail::core_milliseconds(limit);
         return *this;
     }
     // stage::first_byte: from the request's last byte to the answer's first; no limit of its own at first.
-    client_options &first_byte_limit(std::chrono::nanoseconds limit) noexcept {
-        settings_.first_byte = detail::core_milliseconds(limit);
+    // With hours::max() there is no limit to that wait, not the gap's either.
+    client_options &first_byte_limit(detail::any_duration limit) noexcept {
+        settings_.first_byte = limit.count() < 0 ? 0 : detail::core_milliseconds(limit);
         return *this;
     }
     // stage::receive: the whole answer, from the request's last byte, or from the answer's first if that has
     // a limit of its own; none at first.
-    client_options &receive_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &receive_limit(detail::any_duration limit) noexcept {
         settings_.receive = detail::core_milliseconds(limit);
         return *this;
     }
     // stage::tls, stage::send: as the runtime's (runtime_options) at first. Set one, and both are this
     // client's own, with 10 s and 60 s for the one that was not named.
-    client_options &handshake_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &handshake_limit(detail::any_duration limit) noexcept {
         settings_.deadlines.handshake = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return *this;
     }
-    client_options &send_limit(std::chrono::nanoseconds limit) noexcept {
+    client_options &send_limit(detail::any_duration limit) noexcept {
         settings_.deadlines.send = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return *this;
@@ -133,11 +151,11 @@ public:
     // result<response>: sends `message` and waits for the answer. Cancelled while it waits for a connection,
     // it leaves the queue; later, the connection is closed.
     //
-    // Errors: errc::timed_out with the stage whose limit ran out; stage::resolve; stage::connect, when no
-    // address of the peer could be reached (connection_refused ...); stage::tls, with the reason why the
-    // certificate was refused; what the answer's parser says, errc::bad_message or another (stage::receive);
-    // connection_reset; errc::stopping when the runtime stops. Each names the peer and the time since the
-    // request began.
+    // Errors: errc::timed_out with the stage whose limit ran out, and that limit; stage::resolve;
+    // stage::connect, when no address of the peer could be reached (connection_refused ...); stage::tls, with
+    // the reason why the certificate was refused; what the answer's parser says, errc::bad_message or another
+    // (stage::receive); connection_reset; errc::stopping when the runtime stops. Each names the peer and the
+    // time since the request began.
     [[nodiscard]] detail::request_operation<P> request(request_type message) {
         return detail::request_operation<P>(state_, std::move(message));
     }

@@ -17,6 +17,7 @@
 #include <memory>
 
 #include <parley/config.hpp>
+#include <parley/detail/saturate.hpp>
 
 namespace parley::inline PARLEY_ABI {
 
@@ -31,7 +32,7 @@ public:
     std::size_t group_above = 8;
     // A loop that has not answered by then is listed as blocked, with the place at which the task that it
     // runs was resumed.
-    std::chrono::milliseconds patience{100};
+    detail::any_duration patience = std::chrono::milliseconds(100);
 };
 
 // Writes a tree of all tasks of the process, or of one runtime, which must not be destroyed meanwhile. Any

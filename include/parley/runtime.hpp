@@ -15,6 +15,7 @@
 #include <parley/core/CommScheduler.h>
 #include <parley/core/Executor.h>
 #include <parley/detail/root.hpp>
+#include <parley/detail/saturate.hpp>
 #include <parley/loop.hpp>
 #include <parley/outcome.hpp>
 #include <parley/stall_report.hpp>
@@ -39,15 +40,16 @@ public:
     // File operations in flight at once; more fail with EAGAIN.
     int file_operations = 65536;
     // What servers and clients apply where they set nothing themselves: for a whole first request, for a TLS
-    // handshake, for sending one message. Negative is without limit. They hold for callback services of this
-    // runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they are.
-    std::chrono::milliseconds first_message{30'000};
-    std::chrono::milliseconds handshake{10'000};
-    std::chrono::milliseconds send{60'000};
+    // handshake, for sending one message. Any duration; negative is without limit. They hold for callback
+    // services of this runtime as well; a runtime that borrows its scheduler leaves that scheduler's as they
+    // are.
+    detail::any_duration first_message = std::chrono::seconds(30);
+    detail::any_duration handshake = std::chrono::seconds(10);
+    detail::any_duration send = std::chrono::seconds(60);
 
     // A loop whose turn lasts for longer than this is reported, by a thread that looks at all loops four
     // times in that time; zero or less is never, and then there is no such thread.
-    std::chrono::nanoseconds stall_threshold{0};
+    detail::any_duration stall_threshold = std::chrono::nanoseconds(0);
     // Is told of it, on that thread; a line on standard error when empty. What it throws goes there too.
     std::function<void(const stall_report &)> on_stall;
 

@@ -142,7 +142,7 @@ public:
     // connection is closed. Done when the last handler has ended, which one in a shield() or a compute() may
     // put off. Cancelled, nobody waits any more, and the limit holds all the same. Called again while it
     // drains, it can only bring the limit forward.
-    [[nodiscard]] detail::drain_wait drain(std::chrono::nanoseconds limit) noexcept {
+    [[nodiscard]] detail::drain_wait drain(detail::any_duration limit) noexcept {
         return detail::drain_wait(state_, limit.count());
     }
 

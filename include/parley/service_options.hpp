@@ -5,20 +5,16 @@
 
 #pragma once
 
-#include <chrono>
 #include <utility>
 
 #include <parley/config.hpp>
 #include <parley/core/Communicator.h>
+#include <parley/detail/saturate.hpp>
 #include <parley/tls.hpp>
 
 namespace parley::inline PARLEY_ABI {
 
 namespace detail {
-
-// Milliseconds as the core wants them: at least 1, so that a limit below that is not "at once"; negative is
-// none.
-[[nodiscard]] int core_milliseconds(std::chrono::nanoseconds limit) noexcept;
 
 struct service_settings {
     tls::context tls;
@@ -50,21 +46,22 @@ public:
         return self();
     }
 
-    // Limits of time; none unless set, a negative one is none. What runs out fails the recv() or send() that
-    // waits with errc::timed_out and the stage that is named here, and closes the connection.
+    // Limits of time, any duration; none unless set, a negative one is none, and so is one of more than 24
+    // days. What runs out fails the recv() or send() that waits with errc::timed_out and the stage that is
+    // named here, and closes the connection.
 
     // stage::idle: between an answer and the next request.
-    Derived &idle_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &idle_limit(detail::any_duration limit) noexcept {
         settings_.idle = detail::core_milliseconds(limit);
         return self();
     }
     // stage::receive: from a request's first byte to its last.
-    Derived &receive_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &receive_limit(detail::any_duration limit) noexcept {
         settings_.receive = detail::core_milliseconds(limit);
         return self();
     }
     // stage::gap: without any progress, in a request or in an answer that the peer does not take.
-    Derived &gap_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &gap_limit(detail::any_duration limit) noexcept {
         settings_.gap = detail::core_milliseconds(limit);
         return self();
     }
@@ -73,19 +70,19 @@ public:
     // own, with 30 s, 10 s and 60 s for those that were not named.
 
     // stage::receive: from the connection, or a later request's first byte, to the whole request.
-    Derived &first_message_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &first_message_limit(detail::any_duration limit) noexcept {
         settings_.deadlines.first_message = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();
     }
     // stage::tls.
-    Derived &handshake_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &handshake_limit(detail::any_duration limit) noexcept {
         settings_.deadlines.handshake = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();
     }
     // stage::send: one answer, from its first byte to its last.
-    Derived &send_limit(std::chrono::nanoseconds limit) noexcept {
+    Derived &send_limit(detail::any_duration limit) noexcept {
         settings_.deadlines.send = detail::core_milliseconds(limit);
         settings_.own_deadlines = true;
         return self();

@@ -5,11 +5,11 @@
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
-#include <limits>
 
 #include <parley/config.hpp>
 #include <parley/core/Communicator.h>
 #include <parley/detail/context.hpp>
+#include <parley/detail/saturate.hpp>
 
 namespace parley::inline PARLEY_ABI {
 
@@ -18,7 +18,7 @@ namespace detail {
 // Nanoseconds from now; `for_ever` has no end but a cancel.
 class [[nodiscard]] sleep_await final : private SleepSession, private operation {
 public:
-    static constexpr std::int64_t for_ever = std::numeric_limits<std::int64_t>::max();
+    static constexpr std::int64_t for_ever = detail::for_ever;
 
     explicit sleep_await(std::int64_t duration) noexcept : duration_(duration) {}
 
@@ -52,25 +52,11 @@ public:
     void await_resume() const noexcept {}
 };
 
-// Rounded up; as `for_ever` if it does not fit.
-template <class Rep, class Period>
-constexpr std::int64_t nanoseconds_of(std::chrono::duration<Rep, Period> d) {
-    using seconds = std::chrono::duration<long double>;
-    if (seconds(d).count() >= 9.2e9L)
-        return sleep_await::for_ever;
-    if (seconds(d).count() <= 0)
-        return 0;
-    return std::chrono::ceil<std::chrono::nanoseconds>(d).count();
-}
-
-// Of the core's clocks, which a simulated world replaces.
-std::int64_t monotonic_now() noexcept;
-std::int64_t realtime_now() noexcept;
-
 } // namespace detail
 
 // `co_await sleep_for(d)`: not less than d; zero and less is as yield(). Timers cost no system call.
-// Allocates nothing. Throws parley::exception if the core can take no timer.
+// What is too long for 64 bits of nanoseconds, such as hours::max(), is for ever. Allocates nothing. Throws
+// parley::exception if the core can take no timer.
 template <class Rep, class Period>
 [[nodiscard]] detail::sleep_await sleep_for(std::chrono::duration<Rep, Period> d) {
     return detail::sleep_await(detail::nanoseconds_of(d));
@@ -80,13 +66,7 @@ template <class Rep, class Period>
 // does not matter. std::chrono::steady_clock is the loops' own clock.
 template <class Clock, class Duration>
 [[nodiscard]] detail::sleep_await sleep_until(std::chrono::time_point<Clock, Duration> when) {
-    using std::chrono::nanoseconds;
-    if constexpr (std::same_as<Clock, std::chrono::steady_clock>)
-        return sleep_for(when.time_since_epoch() - nanoseconds(detail::monotonic_now()));
-    else if constexpr (std::same_as<Clock, std::chrono::system_clock>)
-        return sleep_for(when.time_since_epoch() - nanoseconds(detail::realtime_now()));
-    else
-        return sleep_for(when - Clock::now());
+    return detail::sleep_await(detail::nanoseconds_until(when));
 }
 
 // `co_await yield()`: whatever else is ready on the loop runs first, and of sockets and timers what is due,

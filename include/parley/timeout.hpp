@@ -24,6 +24,7 @@
 #include <parley/core/Communicator.h>
 #include <parley/detail/child.hpp>
 #include <parley/detail/join.hpp>
+#include <parley/detail/saturate.hpp>
 #include <parley/result.hpp>
 #include <parley/sleep.hpp>
 
@@ -131,14 +132,8 @@ template <class Clock, class Duration, class A>
     if constexpr (std::same_as<Clock, std::chrono::steady_clock>)
         return detail::timeout_await<A>(detail::nanoseconds_of(when.time_since_epoch()), true,
                                         std::forward<A>(work));
-    else if constexpr (std::same_as<Clock, std::chrono::system_clock>)
-        return detail::timeout_await<A>(
-            detail::nanoseconds_of(when.time_since_epoch() -
-                                   std::chrono::nanoseconds(detail::realtime_now())),
-            false, std::forward<A>(work));
     else
-        return detail::timeout_await<A>(detail::nanoseconds_of(when - Clock::now()), false,
-                                        std::forward<A>(work));
+        return detail::timeout_await<A>(detail::nanoseconds_until(when), false, std::forward<A>(work));
 }
 
 // `co_await time_left()`: what remains of the nearest limit above, not less than zero; nothing without one.

@@ -78,6 +78,7 @@ TEST_CASE("a connect that does not come about ends with ETIMEDOUT and CC_CONNECT
     Stopwatch watch;
     REQUIRE(net.comm.request(&client, &target) == 0);
     CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_CONNECT, 0});
+    CHECK(client.get_limit() == limit);
     CHECK(watch.ms() >= limit - turn);
     CHECK(client.message_sent() == nullptr);
     CHECK(client.outs == 0);
@@ -94,6 +95,7 @@ TEST_CASE("a refused connect ends with ECONNREFUSED and CC_CONNECT") {
     Client client;
     REQUIRE(net.comm.request(&client, &target) == 0);
     CHECK(client.end() == End{CS_STATE_ERROR, ECONNREFUSED, CC_CONNECT, 0});
+    CHECK(client.get_limit() == -1);
     CHECK(client.outs == 0);
     CHECK(target.released == 1);
 }
@@ -122,6 +124,7 @@ TEST_CASE("an answer that pauses for response_timeout is late by CC_GAP") {
     Stopwatch watch;
     peer.send("po");
     CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_GAP, 0});
+    CHECK(client.get_limit() == soon);
     CHECK(watch.ms() >= soon - turn);
     CHECK(client.answer() == "po");
 }
@@ -213,6 +216,7 @@ TEST_CASE("receive_timeout bounds the whole answer, progress or not") {
     Peer peer = listener.accept();
     drip(peer);
     CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_RECEIVE, 0});
+    CHECK(client.get_limit() == soon);
     CHECK(watch.ms() >= soon - turn);
 }
 
@@ -286,6 +290,7 @@ TEST_CASE("send_timeout holds against a reader that dribbles") {
         Peer peer = listener.accept();
         dribble(peer, [&] { return client.ends.size() > 0; });
         CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_SEND, 0});
+        CHECK(client.get_limit() == soon);
         CHECK(watch.ms() >= soon - turn);
     }
     SUBCASE("a service's reply") {

@@ -254,10 +254,16 @@ protected:
     CommMessageOut *get_message_out() const { return out; }
     CommMessageIn *get_message_in() const { return in; }
     long long get_seq() const { return seq; } // turns of this connection, from 0
+    // Additive. What it waits for at this moment, in the words of CommCause: CC_CONNECT (also: for its loop),
+    // CC_TLS, CC_SEND, CC_FIRST_BYTE, CC_RECEIVE; of a service CC_IDLE until a request begins. CC_NONE before
+    // the submission, after the end, and while a request awaits its reply. On the session's loop.
+    int get_wait() const;
 
 public:
     // Additive. Why it ended or which wait timed out: a CommCause. Valid from handle() on.
     int get_cause() const { return cause; }
+    // Additive. When a timeout ended it: the limit that ran out, in ms; else -1. Valid from handle() on.
+    int get_limit() const { return limit_ms; }
     // Additive. OpenSSL's error code (ERR_get_error) and X509 verification result behind a
     // failure of TLS; 0 when there is none.
     unsigned long get_ssl_error() const { return ssl_error; }
@@ -283,7 +289,8 @@ private:
     };
     long long seq = 0;
     unsigned long ssl_error = 0;
-    long verify_result = 0;
+    int verify_result = 0;
+    int limit_ms = -1;
     uint32_t ticket_slot = 0;
     int8_t cause = CC_NONE;
     bool passive = false;

@@ -16,6 +16,7 @@
 #include <parley/core/Sync.h>
 #include <parley/detail/context.hpp>
 #include <parley/detail/query.hpp>
+#include <parley/detail/saturate.hpp>
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
 #include <parley/tls.hpp>
@@ -27,7 +28,10 @@ struct client_settings {
     tls::context tls;
     std::string server_name; // for SNI and the certificate; the endpoint's host where empty
     std::size_t max_connections = 100;
-    int connect = 10'000;
+    std::int64_t resolve = -1; // these three in nanoseconds, negative is none
+    std::int64_t pool_wait = -1;
+    std::int64_t total = -1;
+    int connect = 10'000; // milliseconds, as the core wants them
     int gap = 60'000;
     int first_byte = 0; // off
     int receive = -1;
@@ -91,7 +95,7 @@ private:
 //   | resolving | the resolver          | queued or in_flight; done                          |
 //   | queued    | a place in the pool   | in_flight; done                                    |
 //   | in_flight | handle()              | queued or in_flight at the next address; done      |
-//   | done      |                       |                                                    |
+//   | done      | the timer, if it runs |                                                    |
 class client_operation : private CommSession,
                          private CommSlotWaiter,
                          private query_client,
@@ -109,6 +113,18 @@ protected:
 
 private:
     enum class phase : std::uint8_t { idle, resolving, queued, in_flight, done };
+
+    // For the limits that the core does not know: of resolving, of the queue, of the whole.
+    class timer final : public SleepSession {
+    public:
+        explicit timer(client_operation &owner) noexcept : owner_(owner) {}
+
+    private:
+        int duration(struct timespec *value) override;
+        void handle(int state, int) override { owner_.timer_ended(state); }
+        bool handle_in_place() override { return true; }
+        client_operation &owner_;
+    };
 
     // CommSession; message_out() and message_in() are the derived class's.
     int receive_timeout() override { return state_->settings.receive; }
@@ -134,7 +150,15 @@ private:
     void submit() noexcept;
     void next_address(error failure) noexcept;
     void finish() noexcept;
+    void report() noexcept;
     void fail(error failure) noexcept;
+
+    // Sees to it that the timer fires at the nearest limit; while it runs the operation is not over.
+    void watch() noexcept;
+    void timer_ended(int state) noexcept;
+    void give_up(error why) noexcept;
+    [[nodiscard]] static std::int64_t end_of(std::int64_t limit) noexcept;
+    void limit_stage(std::int64_t limit) noexcept;
 
     [[nodiscard]] client_target &target() const noexcept { return *all_->targets[address_]; }
     [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept;
@@ -145,10 +169,16 @@ private:
     client_state::addresses *all_ = nullptr;
     std::size_t address_ = 0; // in *all_
     std::size_t tried_ = 0;   // of them, in vain
+    timer timer_{*this};
+    std::int64_t total_until_ = for_ever; // on the clock of CommLoop::now()
+    std::int64_t stage_until_ = for_ever;
+    std::int64_t armed_until_ = for_ever;
     error failure_;
     phase phase_ = phase::idle;
     bool starting_ = false; // await_suspend() is on the stack
     bool cancelled_ = false;
+    bool armed_ = false;    // the timer runs
+    bool given_up_ = false; // failure_ says why; handle() follows
     bool succeeded_ = false;
 };
 

@@ -68,6 +68,8 @@ public:
     void note(const context &chain) noexcept;
     // `code` at that operation's stage with its peer, `started` on the clock of CommLoop::now().
     [[nodiscard]] error make_error(errc code, std::int64_t started, std::string_view detail = {}) const;
+    [[nodiscard]] parley::stage where() const noexcept { return stage_; }
+    [[nodiscard]] const std::string &peer() const noexcept { return peer_; }
 
 private:
     parley::stage stage_ = parley::stage::none;

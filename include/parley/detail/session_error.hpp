@@ -24,5 +24,10 @@ namespace detail {
 [[nodiscard]] error errno_error(int error_number, parley::stage where, std::string_view peer,
                                 std::chrono::nanoseconds elapsed = {});
 
+// errc::timed_out; the limit stands in the detail: "limit 1.5 s". A negative one is not known.
+[[nodiscard]] error timed_out_error(parley::stage where, std::string_view peer,
+                                    std::chrono::nanoseconds elapsed,
+                                    std::chrono::nanoseconds limit) noexcept;
+
 } // namespace detail
 } // namespace parley::inline PARLEY_ABI

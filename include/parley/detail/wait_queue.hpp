@@ -173,17 +173,5 @@ protected:
     waiters<wait_entry> list_;
 };
 
-// From now until `when`, in nanoseconds, as sleep_until() takes it.
-template <class Clock, class Duration>
-std::int64_t nanoseconds_until(std::chrono::time_point<Clock, Duration> when) {
-    using std::chrono::nanoseconds;
-    if constexpr (std::same_as<Clock, std::chrono::steady_clock>)
-        return nanoseconds_of(when.time_since_epoch() - nanoseconds(monotonic_now()));
-    else if constexpr (std::same_as<Clock, std::chrono::system_clock>)
-        return nanoseconds_of(when.time_since_epoch() - nanoseconds(realtime_now()));
-    else
-        return nanoseconds_of(when - Clock::now());
-}
-
 } // namespace detail
 } // namespace parley::inline PARLEY_ABI
