@@ -1,7 +1,6 @@
-// Every timeout, what it bounds, and the cause it gives. Only lower bounds are asserted: a loop's
-// clock is read once per turn, so a deadline may be up to a turn early, and later at will.
+// Every timeout, what it bounds, and the cause it gives.
 
-#include "scripted.h"
+#include "late.h"
 
 #include "forwarding_world.h"
 
@@ -12,31 +11,6 @@ using wire::Stopwatch;
 using wire::Swamp;
 
 namespace {
-
-constexpr int soon = 40;  // a timeout under test
-constexpr int later = 70; // surely behind it
-constexpr int turn = 2;   // how early it may be
-const std::string huge = std::string(size_t{8} << 20, 'x') + "\n";
-
-void pass(int ms) {
-    poll(nullptr, 0, ms);
-}
-
-// Reads a little now and then, until `over`.
-template <class Condition>
-void dribble(Peer &peer, Condition over) {
-    while (!over()) {
-        if (peer.readable_now())
-            peer.read(500);
-        pass(1);
-    }
-}
-
-// Sends a byte now and then, until the other side has had enough.
-void drip(Peer &peer) {
-    while (peer.send("x"))
-        pass(5);
-}
 
 // Time passes when the test says so.
 class HeldClock : public fixture::ForwardingWorld {
@@ -54,12 +28,6 @@ public:
 private:
     std::atomic<int64_t> now_{INT64_C(1000000000)};
 };
-
-CommDeadlines only(int CommDeadlines::*which, int ms) {
-    CommDeadlines limits;
-    limits.*which = ms;
-    return limits;
-}
 
 } // namespace
 
@@ -332,96 +300,6 @@ TEST_CASE("a write that makes no progress for response_timeout fails with CC_SEN
     peer.send("ping\n");
     CHECK(service.ends.take() == End{CS_STATE_ERROR, ETIMEDOUT, CC_SEND, 0});
     CHECK(watch.ms() >= soon - turn);
-}
-
-TEST_CASE("the deadline for sending is a total limit without send_timeout") {
-    CommDeadlines limits = only(&CommDeadlines::send, soon);
-    bool own = false;
-    SUBCASE("of the target") {
-        own = true;
-    }
-    SUBCASE("of the Communicator") {
-        own = false;
-    }
-    Communicator comm;
-    if (!own)
-        comm.set_default_deadlines(limits);
-    REQUIRE(comm.init(1, 0) == 0);
-    {
-        Listener listener(wire::Address::loopback(), 16, 4096);
-        Target target(listener.address());
-        target.send_buffer = 4096;
-        if (own)
-            target.set_deadlines(limits);
-        Client client(huge);
-        REQUIRE(comm.request(&client, &target) == 0);
-        Peer peer = listener.accept();
-        dribble(peer, [&] { return client.ends.size() > 0; });
-        CHECK(client.end() == End{CS_STATE_ERROR, ETIMEDOUT, CC_SEND, 0});
-    }
-    comm.deinit();
-}
-
-TEST_CASE("the deadline of the first message runs from the connection's birth") {
-    CommDeadlines limits = only(&CommDeadlines::first_message, soon);
-    bool own = false;
-    SUBCASE("of the service") {
-        own = true;
-    }
-    SUBCASE("of the Communicator") {
-        own = false;
-    }
-    Communicator comm;
-    if (!own)
-        comm.set_default_deadlines(limits);
-    REQUIRE(comm.init(1, 0) == 0);
-    {
-        Service service(comm);
-        if (own)
-            service.set_deadlines(limits);
-        service.start();
-        Stopwatch watch;
-        Peer silent(service.address()), slow(service.address());
-        drip(slow);
-        CHECK(silent.rest().empty());
-        CHECK(watch.ms() >= soon - turn);
-        CHECK(service.ends.take() == End{CS_STATE_ERROR, ETIMEDOUT, CC_RECEIVE, 0});
-        service.stop();
-        CHECK(service.sessions.born == 1);
-    }
-    comm.deinit();
-}
-
-TEST_CASE("the deadline of later messages runs from their first byte") {
-    Net net;
-    Service service(net.comm);
-    service.set_deadlines(only(&CommDeadlines::first_message, soon));
-    service.start();
-    Peer peer(service.address());
-    peer.send("ping\n");
-    CHECK(peer.line() == "ping\n");
-    CHECK(service.ends.take() == success(0));
-    pass(later); // idle: keep_alive_timeout's affair
-    Stopwatch watch;
-    drip(peer);
-    CHECK(service.ends.take() == End{CS_STATE_ERROR, ETIMEDOUT, CC_RECEIVE, 1});
-    CHECK(watch.ms() >= soon - turn);
-}
-
-TEST_CASE("a service's own deadlines stand instead of the Communicator's") {
-    Communicator comm;
-    comm.set_default_deadlines(only(&CommDeadlines::first_message, soon / 4));
-    REQUIRE(comm.init(1, 0) == 0);
-    {
-        Service service(comm);
-        service.set_deadlines({});
-        service.start();
-        Peer peer(service.address());
-        pass(soon);
-        peer.send("ping\n");
-        CHECK(peer.line() == "ping\n");
-    }
-    comm.deinit();
 }
 
 TEST_CASE("renew begins the account anew: first_timeout, then receive_timeout") {

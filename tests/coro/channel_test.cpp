@@ -24,18 +24,6 @@ using parley::task;
 
 namespace {
 
-parley::runtime_options loops(std::size_t n) {
-    parley::runtime_options options;
-    options.loops = n;
-    options.executor_threads = 1;
-    return options;
-}
-
-task<> yields(unsigned n) {
-    for (unsigned i = 0; i < n; ++i)
-        co_await parley::yield();
-}
-
 // Its move throws when told to.
 struct bomb {
     explicit bomb(int n) : value(n) {}
@@ -247,7 +235,7 @@ TEST_CASE("what T's move throws reaches one of the two, and the channel goes on"
 TEST_CASE("waiting for a limited time, in a simulated world") {
     auto failure = parley::sim::search("channel_for", 20, [](parley::sim::world &world) {
         world.run([&] {
-            runtime rt(loops(1));
+            runtime rt(on_loops(1));
             rt.sync_wait([](parley::sim::world &here) -> task<> {
                 auto c = channel<int>::bounded(1);
                 auto none = co_await c.pop_for(1s);

@@ -242,7 +242,7 @@ TEST_CASE("producers and consumers of four loops meet through two conditions") {
     no_frames_left check;
     constexpr int count = 1000;
     box b;
-    runtime rt(with_loops(4));
+    runtime rt(on_loops(4));
     on_all_loops(rt, 8, [&](unsigned k) { return k % 8 < 4 ? produce(b, count) : consume(b, count); });
     CHECK(b.got == 4L * count * (count + 1) / 2);
     CHECK(b.items.empty());

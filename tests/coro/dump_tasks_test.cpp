@@ -23,13 +23,6 @@ using parley::task;
 
 namespace {
 
-parley::runtime_options loops(std::size_t n) {
-    parley::runtime_options o;
-    o.loops = n;
-    o.executor_threads = 1;
-    return o;
-}
-
 parley::dump_options patient() {
     parley::dump_options o;
     o.patience = 60s;
@@ -170,7 +163,7 @@ struct text_lines {
 
 TEST_CASE("a chain of five tasks is listed as five lines, each at its co_await") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     std::string text;
     rt.sync_wait([&]() -> task<> {
         parley::event e;
@@ -194,7 +187,7 @@ TEST_CASE("a chain of five tasks is listed as five lines, each at its co_await")
 
 TEST_CASE("ten thousand tasks that wait alike are one line with their number, and each an entry in JSON") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     std::string text;
     std::string json;
     rt.sync_wait([&]() -> task<> {
@@ -217,7 +210,7 @@ TEST_CASE("ten thousand tasks that wait alike are one line with their number, an
 
 TEST_CASE("the children of when_all hang below the task that awaits it; names are shown") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     std::string text;
     std::string json;
     rt.sync_wait([&]() -> task<> {
@@ -247,7 +240,7 @@ TEST_CASE("the children of when_all hang below the task that awaits it; names ar
 
 TEST_CASE("a task that is away hangs below its parent, with what it awaits on the other loop") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     std::string text;
     rt.sync_wait(rt.loop(0), [&]() -> task<> {
         parley::event there;
@@ -274,7 +267,7 @@ TEST_CASE("a task that is away hangs below its parent, with what it awaits on th
 
 TEST_CASE("a handler in recv shows its peer and descriptor, and its connection is listed") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     std::string text;
     rt.sync_wait([&]() -> task<> {
         parley::event served;
@@ -304,7 +297,7 @@ TEST_CASE("a handler in recv shows its peer and descriptor, and its connection i
 
 TEST_CASE("a loop that does not answer is listed as blocked, with the place of its task") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     std::atomic<bool> holds{false};
     std::atomic<bool> go{false};
     int line = 0;
@@ -340,7 +333,7 @@ TEST_CASE("tasks that begin, move, wait and end are listed from a thread and fro
         }
     });
     for (int round = 0; round < 3; ++round) {
-        runtime rt(loops(2)); // ends while it is looked at
+        runtime rt(on_loops(2)); // ends while it is looked at
         auto mover = [&](std::size_t i) -> task<> {
             co_await parley::resume_on(rt.loop(i % 2));
             co_await parley::yield();
@@ -379,7 +372,7 @@ TEST_CASE("a signal has the tasks written") {
         }
     } buffer;
     std::ostream out(&buffer);
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     rt.sync_wait([&]() -> task<> {
         parley::event e;
         co_await parley::with_scope([&](scope &s) -> task<> {
@@ -403,7 +396,7 @@ TEST_CASE("a signal has the tasks written") {
 
 TEST_CASE("a deep chain is cut in the middle") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     std::string text;
     rt.sync_wait([&]() -> task<> {
         struct deep {

@@ -149,7 +149,7 @@ TEST_CASE("automatic events hand turns between two loops, and none is lost") {
     no_frames_left check;
     constexpr int rounds = 2000;
     event ping(reset::automatic), pong(reset::automatic);
-    runtime rt(with_loops(2));
+    runtime rt(on_loops(2));
     std::atomic<int> turns{0};
     on_all_loops(rt, 2, [&](unsigned k) -> task<> {
         return [](event &mine, event &theirs, bool first, std::atomic<int> &n) -> task<> {

@@ -30,18 +30,8 @@ namespace sim = parley::sim;
 
 namespace {
 
-task<int> after(std::chrono::nanoseconds time, int value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
 task<int> at_once(int value) {
     co_return value;
-}
-
-task<int> fail_after(std::chrono::nanoseconds time, const char *what) {
-    co_await parley::sleep_for(time);
-    throw std::runtime_error(what);
 }
 
 // Plain functions below a fiber, each a frame on its stack.

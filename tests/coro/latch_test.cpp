@@ -32,7 +32,7 @@ TEST_CASE("a latch ends all waits when it comes to zero") {
 
 TEST_CASE("arrive_and_wait brings tasks of several loops together") {
     no_frames_left check;
-    runtime rt(with_loops(4));
+    runtime rt(on_loops(4));
     for (int round = 0; round < 200; ++round) {
         latch l(8);
         std::atomic<int> arrived{0};

@@ -178,7 +178,7 @@ TEST_CASE("many tasks of four loops count under one mutex, with a thread that is
     mutex m;
     long counter = 0;
     long by_thread = 0;
-    runtime rt(with_loops(4));
+    runtime rt(on_loops(4));
     parley::sync::thread outsider([&] {
         for (int i = 0; i < 2000; ++i) {
             if (auto g = m.try_lock()) {

@@ -27,33 +27,6 @@ using parley::runtime;
 using parley::scope;
 using parley::task;
 
-inline parley::runtime_options with_loops(std::size_t n) {
-    parley::runtime_options options;
-    options.loops = n;
-    options.executor_threads = 1;
-    return options;
-}
-
-// xorshift64*
-class dice {
-public:
-    explicit dice(std::uint64_t seed) noexcept : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
-    unsigned operator()(unsigned below) noexcept {
-        state_ ^= state_ >> 12;
-        state_ ^= state_ << 25;
-        state_ ^= state_ >> 27;
-        return static_cast<unsigned>((state_ * 0x2545f4914f6cdd1du) >> 33) % below;
-    }
-
-private:
-    std::uint64_t state_;
-};
-
-inline task<> yields(unsigned n) {
-    for (unsigned i = 0; i < n; ++i)
-        co_await parley::yield();
-}
-
 // What went wrong, from any thread: doctest's checks are for one thread at a time.
 class faults {
 public:
@@ -104,7 +77,7 @@ inline task<> use_and_cancel(const use_once &use, std::uint64_t seed, unsigned r
 
 // On real threads: 4 loops, 16 tasks.
 inline void churn_for_real(const use_once &use, unsigned rounds) {
-    runtime rt(with_loops(4));
+    runtime rt(on_loops(4));
     on_all_loops(rt, 16, [&](unsigned k) { return use_and_cancel(use, k + 1, rounds); });
 }
 
@@ -124,7 +97,7 @@ inline void churn_in(parley::sim::world &world, const use_once &use) {
         world.set_faults(odds);
     }
     world.run([&] {
-        runtime rt(with_loops(3));
+        runtime rt(on_loops(3));
         on_all_loops(rt, 6, [&](unsigned k) { return use_and_cancel(use, seed + k, 12); });
     });
 }
@@ -134,7 +107,7 @@ inline void in_a_world(std::string_view name, std::size_t loops,
                        const std::function<task<>(parley::sim::world &, runtime &)> &make) {
     auto failure = parley::sim::search(name, 20, [&](parley::sim::world &world) {
         world.run([&] {
-            runtime rt(with_loops(loops));
+            runtime rt(on_loops(loops));
             rt.sync_wait(rt.loop(0), make(world, rt));
         });
     });

@@ -18,13 +18,6 @@ using parley::this_loop;
 
 namespace {
 
-parley::runtime_options loops(std::size_t n) {
-    parley::runtime_options o;
-    o.loops = n;
-    o.executor_threads = 1;
-    return o;
-}
-
 std::size_t here() {
     CHECK(this_loop().is_current());
     return this_loop().index();
@@ -45,7 +38,7 @@ task<> fail_over_there(runtime &rt, std::size_t to) {
 
 TEST_CASE("a task goes on where it asked to, and its awaiter where it was") {
     no_frames_left check;
-    runtime rt(loops(3));
+    runtime rt(on_loops(3));
     rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         CHECK(here() == 0);
         std::size_t there = co_await index_after_hop(r, 1);
@@ -69,14 +62,14 @@ TEST_CASE("a task goes on where it asked to, and its awaiter where it was") {
 
 TEST_CASE("a task that ends on another loop is reported on its own") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     CHECK(rt.sync_wait(rt.loop(0), index_after_hop(rt, 1)) == 1);
     CHECK_THROWS_AS(rt.sync_wait(rt.loop(1), fail_over_there(rt, 0)), std::runtime_error);
 }
 
 TEST_CASE("children of a scope may move and come back to be joined") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         co_await parley::with_scope([&](scope &s) -> task<> {
             for (std::size_t i = 0; i < 50; ++i) {
@@ -102,7 +95,7 @@ TEST_CASE("children of a scope may move and come back to be joined") {
 
 TEST_CASE("a scope that is opened over there lives there") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         co_await resume_on(r.loop(1));
         co_await parley::with_scope([&](scope &s) -> task<> {
@@ -119,7 +112,7 @@ TEST_CASE("a scope that is opened over there lives there") {
 
 TEST_CASE("a cancel reaches a task on the loop where it is") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     std::atomic<int> stopped{0};
     rt.sync_wait(rt.loop(0), [](runtime &r, std::atomic<int> &count) -> task<> {
         std::atomic<int> asleep{0};
@@ -147,7 +140,7 @@ TEST_CASE("a cancel reaches a task on the loop where it is") {
 
 TEST_CASE("cancels race with hops in both directions") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     rt.sync_wait(rt.loop(0), [](runtime &r) -> task<> {
         for (int i = 0; i < 300; ++i) {
             co_await parley::with_scope([&](scope &s) -> task<> {
@@ -169,7 +162,7 @@ TEST_CASE("cancels race with hops in both directions") {
 
 TEST_CASE("stop reaches tasks that are away and the runtime joins them") {
     no_frames_left check;
-    runtime rt(loops(3));
+    runtime rt(on_loops(3));
     for (std::size_t i = 0; i < 30; ++i) {
         rt.start(
             rt.loop(i % 3),
@@ -184,8 +177,8 @@ TEST_CASE("stop reaches tasks that are away and the runtime joins them") {
 
 TEST_CASE("another runtime's loop is refused") {
     no_frames_left check;
-    runtime one(loops(1));
-    runtime two(loops(1));
+    runtime one(on_loops(1));
+    runtime two(on_loops(1));
     CHECK_THROWS_AS(one.sync_wait([](runtime &other) -> task<> { co_await resume_on(other.loop(0)); }(two)),
                     std::invalid_argument);
 }

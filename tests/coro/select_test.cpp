@@ -23,18 +23,6 @@ using parley::task;
 
 namespace {
 
-parley::runtime_options loops(std::size_t n) {
-    parley::runtime_options options;
-    options.loops = n;
-    options.executor_threads = 1;
-    return options;
-}
-
-task<> yields(unsigned n) {
-    for (unsigned i = 0; i < n; ++i)
-        co_await parley::yield();
-}
-
 // What several threads see of one exchange: each value once, and those of one producer in their order.
 struct ledger {
     std::vector<std::atomic<int>> seen;
@@ -64,7 +52,7 @@ const char *exchange(std::size_t on, int producers, int each, std::size_t width)
     channel<int> a(width), b(width);
     ledger book(static_cast<std::size_t>(producers * each));
     {
-        runtime rt(loops(on));
+        runtime rt(on_loops(on));
         std::atomic<int> sending{producers};
         int running = producers + 4;
         parley::sync::mutex waits;
@@ -225,7 +213,7 @@ TEST_CASE("of several that can go each has its chance") {
 TEST_CASE("select for a limited time, in a simulated world") {
     auto failure = parley::sim::search("select_for", 20, [](parley::sim::world &world) {
         world.run([&] {
-            runtime rt(loops(1));
+            runtime rt(on_loops(1));
             rt.sync_wait([](parley::sim::world &here) -> task<> {
                 auto a = channel<int>::rendezvous();
                 auto b = channel<int>::rendezvous();

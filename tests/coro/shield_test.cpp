@@ -14,20 +14,6 @@ using namespace std::chrono_literals;
 using parley::task;
 namespace sim = parley::sim;
 
-namespace {
-
-task<int> after(std::chrono::nanoseconds time, int value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
-task<int> fail_after(std::chrono::nanoseconds time, const char *what) {
-    co_await parley::sleep_for(time);
-    throw std::runtime_error(what);
-}
-
-} // namespace
-
 TEST_CASE("what is shielded finishes, and the task ends at its next await") {
     no_frames_left check;
     int value = 0;

@@ -22,13 +22,6 @@ using parley::task;
 
 namespace {
 
-parley::runtime_options loops(std::size_t n) {
-    parley::runtime_options o;
-    o.loops = n;
-    o.executor_threads = 1;
-    return o;
-}
-
 task<int> number(int x) {
     co_await parley::yield();
     co_return x;
@@ -69,7 +62,7 @@ private:
 TEST_CASE("run gives the task's value and rethrows its exception") {
     no_frames_left check;
     CHECK(parley::run(number(5)) == 5);
-    CHECK(parley::run(loops(1), number(6)) == 6);
+    CHECK(parley::run(on_loops(1), number(6)) == 6);
     CHECK_THROWS_AS(parley::run([]() -> task<> {
                         co_await parley::yield();
                         throw std::runtime_error("x");
@@ -86,7 +79,7 @@ TEST_CASE("run can be called again and again, also inside compute") {
     for (int i = 0; i < 20; ++i)
         CHECK(parley::run(number(i)) == i);
     int inner = parley::run([]() -> task<int> {
-        int x = co_await parley::compute([] { return parley::run(loops(1), number(3)); });
+        int x = co_await parley::compute([] { return parley::run(on_loops(1), number(3)); });
         co_return x;
     }());
     CHECK(inner == 3);
@@ -94,7 +87,7 @@ TEST_CASE("run can be called again and again, also inside compute") {
 
 TEST_CASE("sync_wait runs a task on the loop that is named and blocks until its end") {
     no_frames_left check;
-    runtime rt(loops(3));
+    runtime rt(on_loops(3));
     REQUIRE(rt.loops() == 3);
     for (std::size_t i = 0; i < 3; ++i) {
         CHECK(rt.loop(i).index() == i);
@@ -105,7 +98,7 @@ TEST_CASE("sync_wait runs a task on the loop that is named and blocks until its 
 
 TEST_CASE("sync_wait on a loop throws EDEADLK and the task does not begin") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     bool began = false;
     int error = rt.sync_wait([](runtime &r, bool &ran) -> task<int> {
         try {
@@ -124,7 +117,7 @@ TEST_CASE("sync_wait on a loop throws EDEADLK and the task does not begin") {
 
 TEST_CASE("start calls back on the task's loop with the value, the exception or neither") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     mail<int> value;
     rt.start(rt.loop(1), number(8), [&](outcome<int> how) {
         CHECK(parley::loop::current() == &rt.loop(1));
@@ -152,7 +145,7 @@ TEST_CASE("start calls back on the task's loop with the value, the exception or 
 
 TEST_CASE("start keeps a callback that only moves until it was called") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     mail<int> value;
     auto owned = std::make_unique<int>(5);
     rt.start(number(1),
@@ -162,7 +155,7 @@ TEST_CASE("start keeps a callback that only moves until it was called") {
 
 TEST_CASE("start keeps a function that makes its task") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     mail<int> value;
     {
         auto owned = std::make_unique<int>(5);
@@ -183,7 +176,7 @@ TEST_CASE("start keeps a function that makes its task") {
 
 TEST_CASE("an exception of a start callback goes no further") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     mail<int> called;
     rt.start(number(1), [&](outcome<int>) {
         called.put(1);
@@ -195,7 +188,7 @@ TEST_CASE("an exception of a start callback goes no further") {
 
 TEST_CASE("start on a loop runs the task on that loop") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     mail<std::size_t> index;
     rt.sync_wait(rt.loop(1), [](runtime &r, mail<std::size_t> &m) -> task<> {
         r.start(where(), [&m](outcome<std::size_t> how) { m.put(std::move(how).get()); });
@@ -206,7 +199,7 @@ TEST_CASE("start on a loop runs the task on that loop") {
 
 TEST_CASE("tasks are started from many threads at once") {
     no_frames_left check;
-    runtime rt(loops(2));
+    runtime rt(on_loops(2));
     constexpr int threads = 4;
     constexpr int each = 500;
     std::atomic<int> sum{0};
@@ -233,7 +226,7 @@ TEST_CASE("stop cancels every task and the runtime joins them") {
     no_frames_left check;
     std::atomic<int> stopped{0};
     {
-        runtime rt(loops(2));
+        runtime rt(on_loops(2));
         for (int i = 0; i < 100; ++i)
             rt.start(for_ever(), [&](outcome<> how) { stopped += how.stopped(); });
         rt.stop();
@@ -246,7 +239,7 @@ TEST_CASE("destroying a runtime stops its tasks") {
     no_frames_left check;
     std::atomic<int> stopped{0};
     {
-        runtime rt(loops(1));
+        runtime rt(on_loops(1));
         rt.start(for_ever(), [&](outcome<> how) { stopped += how.stopped(); });
     }
     CHECK(stopped == 1);
@@ -254,7 +247,7 @@ TEST_CASE("destroying a runtime stops its tasks") {
 
 TEST_CASE("a task started after stop does not begin and its outcome is stopped") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     rt.stop();
     bool ran = false;
     mail<bool> stopped;
@@ -276,7 +269,7 @@ TEST_CASE("a task started after stop does not begin and its outcome is stopped")
 
 TEST_CASE("stop may be called by a task, which then ends at its next await") {
     no_frames_left check;
-    runtime rt(loops(1));
+    runtime rt(on_loops(1));
     bool went_on = false;
     CHECK_THROWS_AS(rt.sync_wait([](runtime &r, bool &after) -> task<> {
         r.stop();
@@ -325,7 +318,7 @@ TEST_CASE("locals are destroyed in order when a task is stopped") {
         ~note() { list.push_back(number); }
     };
     {
-        runtime rt(loops(1));
+        runtime rt(on_loops(1));
         mail<int> ready;
         rt.start(
             [](std::vector<int> &o, mail<int> &m) -> task<> {

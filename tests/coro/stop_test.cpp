@@ -16,15 +16,6 @@ using namespace std::chrono_literals;
 using parley::task;
 namespace sim = parley::sim;
 
-namespace {
-
-task<int> after(std::chrono::nanoseconds time, int value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
-} // namespace
-
 TEST_CASE("stop_as_error tells of a cancel without a throw, once") {
     no_frames_left check;
     std::string story;

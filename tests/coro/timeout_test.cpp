@@ -23,11 +23,6 @@ struct lines {
     using response = parley::line_message;
 };
 
-task<int> after(std::chrono::nanoseconds time, int value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
 } // namespace
 
 TEST_CASE("work that is in time keeps its value, and no timer is left") {

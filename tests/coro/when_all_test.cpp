@@ -18,19 +18,8 @@ namespace sim = parley::sim;
 
 namespace {
 
-template <class T>
-task<T> after(std::chrono::nanoseconds time, T value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
 task<> pause(std::chrono::nanoseconds time) {
     co_await parley::sleep_for(time);
-}
-
-task<int> fail_after(std::chrono::nanoseconds time, const char *what) {
-    co_await parley::sleep_for(time);
-    throw std::runtime_error(what);
 }
 
 // Ends by a cancel only, which it counts; then takes its time to unwind.

@@ -19,17 +19,6 @@ namespace sim = parley::sim;
 
 namespace {
 
-template <class T>
-task<T> after(std::chrono::nanoseconds time, T value) {
-    co_await parley::sleep_for(time);
-    co_return value;
-}
-
-task<int> fail_after(std::chrono::nanoseconds time, const char *what) {
-    co_await parley::sleep_for(time);
-    throw std::runtime_error(what);
-}
-
 task<int> stop_itself() {
     co_await parley::yield();
     throw parley::cancelled();

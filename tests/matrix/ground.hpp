@@ -10,35 +10,17 @@
 
 #include <parley/parley.hpp>
 
+#include "../coro/coro_test.hpp"
+
 namespace matrix {
 
 using namespace std::chrono_literals;
 using parley::task;
 
-// xorshift64*
-class dice {
-public:
-    explicit dice(std::uint64_t seed) noexcept : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
-    unsigned operator()(unsigned below) noexcept {
-        state_ ^= state_ >> 12;
-        state_ ^= state_ << 25;
-        state_ ^= state_ >> 27;
-        return static_cast<unsigned>((state_ * 0x2545f4914f6cdd1du) >> 33) % below;
-    }
-
-private:
-    std::uint64_t state_;
-};
-
 // Lets that much time pass on a thread that is no loop's.
 void nap(std::chrono::nanoseconds time);
 // A moment that does not need the clock to move: n nanoseconds, or some turns of other threads.
 void linger(unsigned n);
-
-inline task<> yields(unsigned n) {
-    for (unsigned i = 0; i < n; ++i)
-        co_await parley::yield();
-}
 
 // A thread that is no loop's, and does one thing after another.
 class lane {
