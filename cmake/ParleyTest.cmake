@@ -1,16 +1,17 @@
 # parley_test(NAME core SOURCES a.cpp b.cpp [LIBS lib...] [TIMEOUT seconds] [SERIAL] [QUICK] [DEFINITIONS d...]
-#             [DEPENDS target...] [SEEDED])
+#             [DEPENDS target...] [SEEDED] [PLAIN_STACK])
 #
 # One doctest executable per room, test_<NAME>, with each of its TEST_CASEs registered in CTest under
 # "<NAME>: <the test's sentence>", in a process and with a time limit of its own. SERIAL: they measure time or use the
 # whole machine, and run while no other test does. QUICK: the room's own code is compiled with -O1 also where the rest is
 # with -O2, for the sake of CI's time; not for rooms whose templates are what is tested. DEPENDS: programs that the tests
 # start. SEEDED: the tests search seeds in simulated worlds; the program is called seeded_<NAME>, and
-# `./parley test --seeds` builds and runs all of them (target `seeded`).
+# `./parley test --seeds` builds and runs all of them (target `seeded`). PLAIN_STACK: without AddressSanitizer's fake
+# stack, for tests that throw some hundred thousand times: after each throw it walks all of its frames.
 set(PARLEY_SKIP_ROOMS "" CACHE STRING "Rooms of tests that are not built, as a list")
 
 function(parley_test)
-    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL;QUICK;SEEDED" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
+    cmake_parse_arguments(PARSE_ARGV 0 arg "SERIAL;QUICK;SEEDED;PLAIN_STACK" "NAME;TIMEOUT" "SOURCES;LIBS;DEFINITIONS;DEPENDS")
     if(NOT arg_SOURCES)
         message(STATUS "tests/${arg_NAME}: no sources yet")
         return()
@@ -49,6 +50,9 @@ function(parley_test)
     if(PARLEY_SANITIZE STREQUAL "address")
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 3")
         set(environment "ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1")
+        if(arg_PLAIN_STACK)
+            string(REPLACE "after_return=1" "after_return=0" environment "${environment}")
+        endif()
     elseif(PARLEY_SANITIZE STREQUAL "thread")
         math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 4")
         set(environment "TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1")

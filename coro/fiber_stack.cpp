@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <new>
+#include <string>
 #include <system_error>
 
 #include <sys/mman.h>
@@ -19,8 +20,10 @@ constexpr std::size_t kept_at_most = 64;
 // Wide, so that no function of C's steps over it with a buffer that it has not touched yet. Costs no memory.
 constexpr std::size_t guard = 64 * 1024;
 
-[[noreturn]] void fail(int error) {
-    throw std::system_error(error, std::system_category(), "parley: no stack for a fiber");
+[[noreturn]] void fail(int error, const char *what, std::size_t bytes) {
+    throw std::system_error(error, std::system_category(),
+                            "parley: no stack for a fiber: " + std::string(what) + " of " +
+                                std::to_string(bytes) + " bytes");
 }
 
 std::size_t page_size() noexcept {
@@ -77,11 +80,11 @@ fiber_stack &fiber_stack::map(std::size_t mapped) {
     void *const low = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (low == MAP_FAILED)
-        fail(errno);
+        fail(errno, "mmap", mapped);
     if (::mprotect(low, guard, PROT_NONE) != 0) {
         const int error = errno;
         ::munmap(low, mapped);
-        fail(error);
+        fail(error, "mprotect", guard);
     }
     return *::new (static_cast<char *>(low) + mapped - sizeof(fiber_stack)) fiber_stack(mapped);
 }
@@ -102,7 +105,7 @@ fiber_stack &fiber_stack::take(std::size_t size) {
     const std::size_t page = page_size();
     const std::size_t apart = guard + sizeof(fiber_stack) + page - 1;
     if (size > PTRDIFF_MAX - apart)
-        fail(ENOMEM);
+        fail(ENOMEM, "mmap", size);
     const std::size_t mapped = (size + apart) / page * page;
     fiber_stack *const used = kept_here().find(mapped);
     return used ? *used : map(mapped);

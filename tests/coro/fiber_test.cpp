@@ -359,12 +359,15 @@ TEST_CASE("where there is no memory for a stack, in_fiber throws and nothing is 
         auto endless = parley::fiber_options().stack_size(std::size_t{1} << 50);
         bool called = false;
         std::error_code why;
+        std::string said;
         try {
             co_await in_fiber(endless, [&] { called = true; });
         } catch (const std::system_error &e) {
             why = e.code();
+            said = e.what();
         }
         CHECK(why == std::errc::not_enough_memory);
+        CHECK(said.find("no stack for a fiber: mmap of 11258999") != std::string::npos);
         CHECK_FALSE(called);
         CHECK_THROWS_AS(co_await in_fiber(parley::fiber_options().stack_size(std::size_t(-1)), [] {}),
                         std::system_error);

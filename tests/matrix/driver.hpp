@@ -66,6 +66,7 @@ std::vector<kind> channel_kinds();
 std::vector<kind> callback_kinds();
 std::vector<kind> task_kinds();
 std::vector<kind> network_kinds();
+std::vector<kind> halfway_kinds();
 
 // Runs the cells of one kind, `rounds` times each, and looks for what is left. How often a wait was
 // finished, and cancelled, at its completion.

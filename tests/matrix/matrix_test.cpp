@@ -70,6 +70,9 @@ TEST_CASE("children of every combinator, cancelled at every moment") {
 TEST_CASE("servers and clients, cancelled at every moment") {
     on_real_threads(matrix::network_kinds());
 }
+TEST_CASE("what has half happened on the wire, cancelled at every moment") {
+    on_real_threads(matrix::halfway_kinds());
+}
 
 TEST_CASE("locks, events and their like, cancelled in simulated worlds") {
     in_worlds("locks, events and their like, cancelled in simulated worlds", matrix::primitive_kinds());
@@ -86,4 +89,7 @@ TEST_CASE("children of every combinator, cancelled in simulated worlds") {
 }
 TEST_CASE("servers and clients, cancelled in simulated worlds") {
     in_worlds("servers and clients, cancelled in simulated worlds", matrix::network_kinds());
+}
+TEST_CASE("what has half happened on the wire, cancelled in simulated worlds") {
+    in_worlds("what has half happened on the wire, cancelled in simulated worlds", matrix::halfway_kinds());
 }

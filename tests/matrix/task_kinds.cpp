@@ -129,6 +129,15 @@ task<> back_and_forth(event &door) {
         co_await parley::resume_on(rt.loop(0));
     }
 }
+// Two stacks deep.
+task<> in_fibers(event &door) {
+    co_await parley::in_fiber([&door] {
+        parley::await(parley::in_fiber([&door] {
+            const int value = parley::await(below(door, 2));
+            static_cast<void>(value);
+        }));
+    });
+}
 
 } // namespace
 
@@ -148,6 +157,7 @@ std::vector<kind> task_kinds() {
         {"stop_as_error", make<gated<told>>},
         {"with_stop_token", make<gated<with_token>>},
         {"with_value", make<gated<with_a_value>>},
+        {"fibers", make<gated<in_fibers>>},
         {"resume_on, and a wait there", make<gated<elsewhere>>},
         {"resume_on, back and forth", make<gated<back_and_forth>>},
     };
