@@ -1,5 +1,5 @@
-// What stands half-way when the cancel comes: a connect that nobody answers, half a message in either direction,
-// half a handshake, a connection or a whole server that is being closed.
+// What stands half-way when the cancel comes: a connect that nobody answers, half a message in either
+// direction, half a handshake, a connection or a whole server that is being closed.
 
 #include "network_subjects.hpp"
 
@@ -16,8 +16,8 @@ namespace matrix {
 
 namespace {
 
-// Nobody answers. In a world the peer is behind a broken link, and completion is the link's return: refused, as
-// nobody listens there. On the real kernel the listener's backlog is full, and only the cancel ends it.
+// Nobody answers. In a world the peer is behind a broken link, and completion is the link's return: refused,
+// as nobody listens there. On the real kernel the listener's backlog is full, and only the cancel ends it.
 class a_connect_that_hangs final : public subject {
 public:
     using subject::subject;
@@ -148,7 +148,7 @@ private:
     int sent_ = 0, received_ = 0, answered_ = 0;
 };
 
-// The server's own context; its files are gone when it is made. Real files, also in a world: OpenSSL reads them.
+// Its files are gone when it is made. Real files, also in a world: OpenSSL reads them.
 parley::tls::context server_context() {
     const std::string stem = "/tmp/parley-matrix-tls-" + std::to_string(::getpid());
     const net::identity one = net::identity::self_signed("localhost");
