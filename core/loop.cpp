@@ -101,7 +101,7 @@ void Loop::run() {
     }
     flush_handed();
     empty_graveyard();
-    busy_since_.store(0, std::memory_order_relaxed);
+    busy_since_.store(0, std::memory_order_release);
     this_loop = nullptr;
 }
 
@@ -116,7 +116,7 @@ void Loop::poll() {
         }
     }
     if (sleeps)
-        busy_since_.store(0, std::memory_order_relaxed);
+        busy_since_.store(0, std::memory_order_release);
     struct epoll_event events[max_events];
     int n = world->epoll_wait(epoll_fd_, events, max_events, timeout);
     // Interrupted, perhaps for long (SIGSTOP): what has arrived meanwhile comes before what has run out.
@@ -356,7 +356,7 @@ size_t CommLoop::connections() const noexcept {
 }
 
 int64_t CommLoop::busy_since() const noexcept {
-    return static_cast<const parley::core::Loop *>(this)->busy_since_.load(std::memory_order_relaxed);
+    return static_cast<const parley::core::Loop *>(this)->busy_since_.load(std::memory_order_acquire);
 }
 
 CommLoopCounters CommLoop::counters() const noexcept {

@@ -90,7 +90,7 @@ public:
     void remove_timer(CommTimer *timer) { timers_.remove(timer); }
     void refresh_clock() {
         now_ = world->monotonic_ns();
-        busy_since_.store(now_, std::memory_order_relaxed);
+        busy_since_.store(now_, std::memory_order_release);
     }
 
     // Freed at the end of the turn, when no event of its batch can name it any more.

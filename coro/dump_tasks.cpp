@@ -77,11 +77,14 @@ public:
     std::size_t roots = none;
 };
 
-std::string seconds_since(std::int64_t since) {
+std::string seconds_of(std::int64_t nanoseconds) {
     char text[32];
-    const std::int64_t elapsed = std::max<std::int64_t>(detail::monotonic_now() - since, 0);
-    std::snprintf(text, sizeof text, "%.3f", static_cast<double>(elapsed) / 1e9);
+    std::snprintf(text, sizeof text, "%.3f", static_cast<double>(nanoseconds) / 1e9);
     return text;
+}
+
+std::string seconds_since(std::int64_t since) {
+    return seconds_of(std::max<std::int64_t>(detail::monotonic_now() - since, 0));
 }
 
 const char *name_of(seen_task::condition state) noexcept {
@@ -169,8 +172,10 @@ private:
         out_ << "runtime " << one.runtime << ", loop " << one.index << ": ";
         if (one.state == seen_loop::condition::answered) {
             out_ << one.tasks.size() << (one.tasks.size() == 1 ? " task, " : " tasks, ")
-                 << one.connections.size()
-                 << (one.connections.size() == 1 ? " connection\n" : " connections\n");
+                 << one.connections.size() << (one.connections.size() == 1 ? " connection" : " connections");
+            if (one.lag >= std::chrono::milliseconds(1))
+                out_ << ", was late by " << seconds_of(one.lag.count()) << " s";
+            out_ << '\n';
         } else if (one.state == seen_loop::condition::ended) {
             out_ << "ended\n";
         } else if (!one.in_task) {
@@ -310,6 +315,10 @@ public:
             begin(&one != &loops.front());
             place(one);
             text("state", name_of(one.state));
+            if (one.state == seen_loop::condition::answered) {
+                key("lag");
+                out_ << seconds_of(one.lag.count());
+            }
             site(one.site);
             out_ << '}';
         }

@@ -35,7 +35,7 @@ void loop::publish(const std::source_location &site) noexcept {
     const void *word = nullptr;
     static_assert(sizeof site == sizeof word && std::is_trivially_copyable_v<std::source_location>);
     std::memcpy(&word, &site, sizeof word);
-    resumed_at_.store(word ? word : this, sync::memory_order_relaxed);
+    resumed_at_.store(word ? word : this, sync::memory_order_release);
 }
 
 loop *loop::current() noexcept {
@@ -70,7 +70,7 @@ loop &this_loop() {
 namespace detail {
 
 std::optional<std::source_location> loop_access::resumed_at(const parley::loop &home) noexcept {
-    const void *word = home.resumed_at_.load(sync::memory_order_relaxed);
+    const void *word = home.resumed_at_.load(sync::memory_order_acquire);
     if (!word)
         return std::nullopt;
     std::source_location site;

@@ -52,6 +52,7 @@ public:
                 out_.connections.push_back(
                     {one->peer().to_string(), one->condition(), one->descriptor(), one->unanswered()});
         }
+        out_.lag = here_.lag();
         out_.state = seen_loop::condition::answered;
     }
 

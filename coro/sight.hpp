@@ -51,7 +51,8 @@ struct seen_loop {
     std::size_t runtime = 0; // counted from 1, in the order of this list
     std::size_t index = 0;
     condition state = condition::blocked;
-    bool in_task = false; // of one that is blocked
+    std::chrono::nanoseconds lag{0}; // of loop::lag()
+    bool in_task = false;            // of one that is blocked
     std::source_location site;
     std::vector<seen_task> tasks;
     std::vector<seen_connection> connections;

@@ -72,9 +72,10 @@ void stall_watch::look_at(std::size_t index) noexcept {
     }
     if (since == 0 || since == its.told || now - since < threshold_)
         return;
+    // Whoever sees what a later turn has published sees that turn's begin as well: then it is over just now.
     const auto where = loop_access::resumed_at(loop);
     if (loop.core().busy_since() != since)
-        return; // it is over just now, and `where` may be of the next turn
+        return;
     its.told = since;
     its.report = stall_report();
     its.report.loop = index;

@@ -44,12 +44,13 @@ void dump_tasks(std::ostream &out, runtime &of, const dump_options &options = {}
 
 // The same as one JSON object in one line, without grouping:
 //
-//     {"loops": [{"runtime", "loop", "state": "answered" | "blocked" | "ended", "site"}],
+//     {"loops": [{"runtime", "loop", "state": "answered" | "blocked" | "ended", "lag", "site"}],
 //      "tasks": [{"id", "parent", "runtime", "loop", "state": "running" | "waiting" | "ready" | "away",
 //                 "name", "purpose", "site", "awaits", "stage", "resource", "fd", "seconds", "omitted"}],
 //      "connections": [{"runtime", "loop", "peer", "fd", "state", "unanswered"}]}
 //
-// What is not known is left out; "site" is {"file", "line", "function"}. A parent stands before its children.
+// "lag" is loop::lag(), in seconds; "site" is {"file", "line", "function"}. What is not known is left out. A
+// parent stands before its children.
 void dump_tasks_json(std::ostream &out, const dump_options &options = {});
 void dump_tasks_json(std::ostream &out, runtime &of, const dump_options &options = {});
 

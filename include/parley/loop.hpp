@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +42,11 @@ public:
     // Tasks that the runtime began here and that have not ended: by start, run, detach_on, serve. Any thread.
     [[nodiscard]] std::size_t roots() const noexcept {
         return root_count_.load(parley::sync::memory_order_relaxed);
+    }
+
+    // How late any of its timers has ever been: a measure of how long its sockets have had to wait. Any thread.
+    [[nodiscard]] std::chrono::nanoseconds lag() const noexcept {
+        return std::chrono::nanoseconds(core_.counters().max_lateness_ns);
     }
 
     loop(const loop &) = delete;

@@ -47,8 +47,8 @@ public:
     detail::any_duration handshake = std::chrono::seconds(10);
     detail::any_duration send = std::chrono::seconds(60);
 
-    // A loop whose turn lasts for longer than this is reported, by a thread that looks at all loops four
-    // times in that time; zero or less is never, and then there is no such thread.
+    // A loop whose turn lasts for longer than this is reported (stall_report.hpp), by a thread that looks at
+    // all loops four times in that time; zero or less is never, and then there is no such thread.
     detail::any_duration stall_threshold = std::chrono::nanoseconds(0);
     // Is told of it, on that thread; a line on standard error when empty. What it throws goes there too.
     std::function<void(const stall_report &)> on_stall;

@@ -17,7 +17,9 @@
 
 namespace parley::inline PARLEY_ABI {
 
-// One stall makes two reports: when it has lasted for the threshold, and when it is over.
+// One stall makes two reports: when it has lasted for the threshold, and when it is over; of one that lasts to
+// the end of the runtime there is only the first. Loops are looked at four times per threshold, so every stall
+// of 1.25 times the threshold is seen, and none that is shorter than the threshold.
 struct stall_report {
     std::size_t loop = 0;               // the index of the loop
     std::chrono::nanoseconds lasted{0}; // until now, or until it was seen to be over: a quarter of the
