@@ -135,6 +135,10 @@ int Executor::cancel(ExecSession *session) {
     return 0;
 }
 
+int Executor::is_executor_thread() const {
+    return Membership::is_of(this) ? 1 : 0;
+}
+
 int Executor::increase_thread() {
     lock_guard lock(mutex_);
 

@@ -273,9 +273,20 @@ void begin_root(parley::loop &where, task<void> &&root) {
     runtime::begin_root(where, std::move(root));
 }
 
-void refuse_on_loop() {
+wait_permit::wait_permit(const runtime &rt) {
     if (CommLoop::current())
         throw std::system_error(EDEADLK, std::system_category(), "parley: sync_wait on a loop");
+    Executor &pool = rt.executor();
+    if (!pool.is_executor_thread())
+        return;
+    if (pool.increase_thread() < 0)
+        throw std::system_error(errno, std::system_category(), "parley: sync_wait inside compute()");
+    stand_in_ = &pool;
+}
+
+wait_permit::~wait_permit() {
+    if (stand_in_)
+        stand_in_->decrease_thread();
 }
 
 namespace {

@@ -41,7 +41,7 @@ auto ask(Communicator &comm, CommTarget &whom, question &asked) { // and its awa
             if (comm.request(&asked, &whom) < 0)
                 done(CS_STATE_ERROR);
         },
-        [&] { comm.cancel(asked.ticket()); });
+        [&comm, ticket = asked.ticket()] { comm.cancel(ticket); });
 }
 // [/session]
 

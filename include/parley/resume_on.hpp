@@ -11,12 +11,20 @@
 
 namespace parley::inline PARLEY_ABI {
 
+namespace detail {
+class foreign_hop;
+}
+
 // `co_await resume_on(target)`: the rest of this task, and what it awaits, runs on `target`, until it moves
 // again or ends. Its awaiter is not moved: it goes on where it was. `target` is a loop of the same runtime,
 // otherwise std::invalid_argument is thrown. Cancelling reaches the task over there.
+//
+// A coroutine of another library's type goes on on `target` as well; it may await this on any thread.
 class [[nodiscard]] resume_on {
 public:
     explicit resume_on(loop &target) noexcept : target_(target) {}
+
+    detail::foreign_hop operator co_await() && noexcept; // for those; foreign.hpp
 
 private:
     friend class detail::promise_base;

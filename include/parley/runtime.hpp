@@ -100,7 +100,8 @@ public:
 
     // Runs the task and blocks the calling thread until it has ended. The task's value; throws what the task
     // threw, and parley::exception with errc::stopping if it was stopped. On a loop, whose tasks it would
-    // stop for ever, it throws std::system_error (EDEADLK) and the task does not begin.
+    // stop for ever, it throws std::system_error (EDEADLK) and the task does not begin. Inside compute() it
+    // is safe: while it blocks, the Executor has one more thread.
     template <class T>
     T sync_wait(task<T> work) {
         return sync_wait(choose_loop(), std::move(work));
@@ -153,7 +154,7 @@ void runtime::start(parley::loop &where, task<T> work, F &&on_end) {
 
 template <class T>
 T runtime::sync_wait(parley::loop &where, task<T> work) {
-    detail::refuse_on_loop();
+    const detail::wait_permit permit(*this);
     detail::waiting_room<T> room;
     start(where, std::move(work), [&room](outcome<T> how) { room.leave(std::move(how)); });
     return room.wait().get();

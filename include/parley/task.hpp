@@ -22,6 +22,7 @@
 #pragma once
 
 #include <coroutine>
+#include <type_traits>
 #include <utility>
 
 #include <parley/config.hpp>
@@ -56,6 +57,13 @@ public:
     // awaiter afterwards. Throws parley::exception (no_runtime) elsewhere. Inside parley's own tasks this is
     // not used.
     auto operator co_await() &&;
+    template <class U = T>
+    std::suspend_never operator co_await() & {
+        static_assert(!sizeof(std::type_identity<U>),
+                      "parley: a task is awaited once, by rvalue: write co_await std::move(t), or "
+                      "co_await f() without naming the task (docs/tasks.md)");
+        return {};
+    }
 
 private:
     template <class U>

@@ -336,6 +336,25 @@ TEST_CASE("blocking is in order off the loop, from a coroutine and from a fiber"
     CHECK(here.block_in_fiber("below a fiber") == "below a fiber");
 }
 
+TEST_CASE("blocking inside compute is safe, however deep, with an executor of one thread") {
+    parley::runtime_options options;
+    options.loops = 1;
+    options.executor_threads = 1;
+    parley::runtime rt(options);
+    struct nest {
+        parley::runtime &rt;
+        task<int> down(int depth) {
+            if (depth == 0)
+                co_return 0;
+            auto block = [this, depth] { return rt.sync_wait(down(depth - 1)) + 1; };
+            co_return co_await parley::compute(block);
+        }
+    } n{rt};
+    CHECK(rt.sync_wait(n.down(5)) == 5);
+    for (int i = 0; i < 20; ++i)
+        CHECK(rt.sync_wait(n.down(2)) == 2);
+}
+
 TEST_CASE("a cancel works in every cell, during the request and before it") {
     ground here;
     for (int i = 0; i < 20; ++i) {

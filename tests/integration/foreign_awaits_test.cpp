@@ -216,3 +216,38 @@ TEST_CASE("a guest reads and writes files") {
         over = true;
     });
 }
+
+TEST_CASE("a guest comes to a loop from a thread that is none, and goes on to another") {
+    inbox<std::size_t> indices;
+    parley::runtime rt(with_loops(2));
+    auto travel = [&]() -> guest {
+        co_await parley::resume_on(rt.loop(1));
+        indices.put(parley::this_loop().index());
+        co_await parley::yield(); // there as well
+        indices.put(parley::this_loop().index());
+        co_await parley::resume_on(rt.loop(0));
+        indices.put(parley::this_loop().index());
+    };
+    travel();
+    CHECK(indices.take() == 1);
+    CHECK(indices.take() == 1);
+    CHECK(indices.take() == 0);
+}
+
+TEST_CASE("what a guest awaits in a stopped runtime throws") {
+    inbox<bool> told;
+    parley::runtime rt(with_loops(1));
+    auto sleeper = [&]() -> guest {
+        co_await parley::resume_on(rt.loop(0));
+        try {
+            told.put(false);
+            co_await parley::sleep_for(1h);
+        } catch (const parley::exception &e) {
+            told.put(e.code() == parley::errc::stopping);
+        }
+    };
+    sleeper();
+    told.take();
+    rt.stop();
+    CHECK(told.take());
+}

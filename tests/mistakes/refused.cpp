@@ -395,3 +395,39 @@ task<int> counted(std::allocator_arg_t, int bytes) {
     co_return bytes;
 }
 #endif
+
+#if MISTAKE == 43 // a task awaited by its name, in a coroutine of another library
+// says: parley: a task is awaited once, by rvalue: write co_await std::move(t)
+struct theirs {
+    struct promise_type {
+        theirs get_return_object() { return {}; }
+        std::suspend_never initial_suspend() { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() {}
+    };
+};
+theirs use_named() {
+    auto one = load(1);
+    int x = co_await one;
+    static_cast<void>(x);
+}
+#endif
+
+#if MISTAKE == 44 // a combinator that was named first, in a coroutine of another library
+// says: write co_await in front of it, without naming it first
+struct theirs {
+    struct promise_type {
+        theirs get_return_object() { return {}; }
+        std::suspend_never initial_suspend() { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() {}
+    };
+};
+theirs use_named_combinator() {
+    auto both = parley::when_all(load(1), load(2));
+    auto [a, b] = co_await both;
+    static_cast<void>(a + b);
+}
+#endif

@@ -125,6 +125,9 @@ public:
     // as in request().
     int decrease_thread();
 
+    // Additive. 1 on a thread that runs its sessions; 0 elsewhere.
+    int is_executor_thread() const;
+
     Executor() = default;
 
     // As deinit(), if that was forgotten.

@@ -22,6 +22,7 @@
 #include <parley/detail/task_await.hpp>
 #include <parley/loop.hpp>
 #include <parley/outcome.hpp>
+#include <parley/resume_on.hpp>
 #include <parley/task.hpp>
 
 namespace parley::inline PARLEY_ABI {
@@ -176,9 +177,14 @@ private:
         explicit wait_only(Op &op) noexcept : op_(op) {}
         wait_only(wait_only &&) = delete;
         static constexpr bool keeps_result = detail::keeps_result<Op>;
+        static constexpr bool begins_stopped = detail::begins_stopped<Op>;
         bool await_ready() { return bool(op_.await_ready()); }
         bool await_suspend(std::coroutine_handle<> h, context &chain) { return op_.await_suspend(h, chain); }
         void await_resume() const noexcept {}
+        void keep() noexcept {
+            if constexpr (requires { op_.keep(); })
+                op_.keep();
+        }
 
     private:
         Op &op_;
@@ -192,13 +198,39 @@ private:
 template <class Op>
     requires(leaf<std::remove_reference_t<Op>> && !foreign_awaiter<std::remove_reference_t<Op>>)
 foreign_leaf_await<std::remove_reference_t<Op>> operator co_await(Op && op) {
+    static_assert(!awaited_where_made<std::remove_reference_t<Op>> || !std::is_lvalue_reference_v<Op>,
+                  "parley: what this combinator was given may be gone by now: write co_await in front of it, "
+                  "without naming it first (docs/tasks.md)");
     return foreign_leaf_await<std::remove_reference_t<Op>>(op);
 }
+
+// `co_await resume_on(loop)` in a foreign coroutine.
+class foreign_hop {
+public:
+    explicit foreign_hop(parley::loop &target) noexcept : target_(target) {}
+    foreign_hop(foreign_hop &&) = delete;
+
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> awaiting) const { begin_root(target_, go_on(awaiting)); }
+    void await_resume() const noexcept {}
+
+private:
+    static task<void> go_on(std::coroutine_handle<> awaiting) {
+        awaiting.resume();
+        co_return;
+    }
+
+    parley::loop &target_;
+};
 
 } // namespace detail
 
 // Found for operations in parley and in parley::detail.
 using detail::operator co_await;
+
+inline detail::foreign_hop resume_on::operator co_await() && noexcept {
+    return detail::foreign_hop(target_);
+}
 
 template <class T>
 auto task<T>::operator co_await() && {

@@ -111,8 +111,9 @@ inline constexpr bool is_standard_suspension = std::same_as<std::remove_cvref_t<
 
 // An awaitable of another library, neither task nor leaf.
 template <class A>
-concept foreign_in_task = !is_task<std::remove_cvref_t<A>> && !leaf<std::remove_reference_t<A>> &&
-                          foreign_awaitable<A> && !is_standard_suspension<A>;
+concept foreign_in_task =
+    !is_task<std::remove_cvref_t<A>> && !std::same_as<std::remove_cvref_t<A>, resume_on> &&
+    !leaf<std::remove_reference_t<A>> && foreign_awaitable<A> && !is_standard_suspension<A>;
 
 // What `co_await a` inside a task accepts, with A as in a forwarding reference.
 template <class A>

@@ -12,7 +12,12 @@
 #include <parley/outcome.hpp>
 #include <parley/task.hpp>
 
+class Executor;
+
 namespace parley::inline PARLEY_ABI {
+
+class runtime;
+
 namespace detail {
 
 // "parley: exception in <where>: <what>" on standard error, with the awaits that it left and those that its
@@ -52,8 +57,18 @@ task<void> run_detached(task<void> work, F on_exception) {
 // Begins `root` as the first task of a chain that the runtime of `where` owns. Any thread.
 void begin_root(parley::loop &where, task<void> &&root);
 
-// Throws std::system_error (EDEADLK) when called on a loop.
-void refuse_on_loop();
+// A thread that is about to wait for a task of the runtime. Throws std::system_error (EDEADLK) on a loop. On a
+// thread of the runtime's Executor, which the task may need, another takes its place for as long as this lives;
+// throws std::system_error if there can be none.
+class wait_permit {
+public:
+    explicit wait_permit(const runtime &rt);
+    wait_permit(const wait_permit &) = delete;
+    ~wait_permit();
+
+private:
+    Executor *stand_in_ = nullptr;
+};
 
 template <class T>
 class waiting_room {
