@@ -1,13 +1,10 @@
 // What is everybody waiting for? A shop's tasks, its server's handlers and its connections, listed while they
 // wait: each with the line of its co_await, with whom and for how long; below it what it has started.
-// Run it: it prints the list as text and as JSON, the awaits that an exception came through, and who kept a
-// loop busy.
+// Run it: it prints the list as text and as JSON, and the awaits that an exception came through.
 
-#include <atomic>
 #include <csignal>
-#include <iostream>
 #include <stdexcept>
-#include <thread>
+#include <iostream>
 
 #include <parley/parley.hpp>
 #include <parley/protocol/line_message.hpp>
@@ -46,27 +43,6 @@ parley::task<> deliver() {
 }
 // [/fails]
 
-// [stall]
-std::atomic<bool> somebody_complains{false};
-
-parley::runtime_options watchful() {
-    parley::runtime_options options;
-    options.dump_signal = SIGUSR1; // kill -USR1 <pid>: the list, on standard error
-    options.stall_threshold = 200ms;
-    options.on_stall = [](const parley::stall_report &stall) {
-        std::cout << stall << std::endl;
-        somebody_complains = true;
-    };
-    return options;
-}
-
-parley::task<> take_stock() {
-    co_await parley::yield();
-    while (!somebody_complains) // nothing else goes on here meanwhile: this belongs into compute()
-        std::this_thread::sleep_for(1ms);
-}
-// [/stall]
-
 parley::task<> market() {
     parley::server<lines> door(parley::endpoint("127.0.0.1", 0), sell);
     auto local = co_await door.listen();
@@ -92,9 +68,9 @@ parley::task<> market() {
     } catch (const std::exception &e) {
         std::cout << e.what() << '\n' << parley::await_trace() << std::flush;
     }
-    co_await take_stock();
 }
 
 int main(int argc, char **argv) {
-    return run_sample(argc, argv, market(), watchful());
+    parley::dump_on_signal when_asked(SIGUSR1, std::cerr); // kill -USR1 <pid>
+    return run_sample(argc, argv, market());
 }

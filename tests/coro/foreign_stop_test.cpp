@@ -58,6 +58,10 @@ private:
     std::atomic<bool> over_{false};
 };
 
+struct keeping : endless {
+    static constexpr bool keeps_result = true;
+};
+
 // Ends on a thread of its own, which looks at the token.
 class polling {
 public:
@@ -172,6 +176,29 @@ TEST_CASE("the form with a token is chosen, for awaiters and for what has operat
     }(first, second));
     CHECK(first);
     CHECK(second);
+}
+
+TEST_CASE("a result that comes with the cancel is dropped, unless the foreign awaiter keeps it") {
+    no_frames_left check;
+    keeping op;
+    int got = parley::run([](keeping &e) -> task<int> {
+        int value = 0;
+        bool went_on = false;
+        co_await parley::with_scope([&](scope &s) -> task<> {
+            s.spawn([&]() -> task<> {
+                value = co_await e;
+                co_await parley::yield();
+                went_on = true;
+            });
+            co_await parley::yield();
+            co_await parley::yield();
+            s.cancel();
+        });
+        CHECK_FALSE(went_on);
+        co_return value;
+    }(op));
+    CHECK(got == 7);
+    CHECK(op.stops == 1);
 }
 
 TEST_CASE("a combinator tells its foreign losers to stop") {

@@ -15,7 +15,8 @@ TEST_CASE("the sample of limits says which ran out, at which stage, with whom an
                                                     "budget" +
                                                     late + R"( \(limit 0\.3 s\))" + "\nfirst try" + late +
                                                     R"( \(limit 0\.05 s\))" + "\nboth tries" + late +
-                                                    R"( \(limit 0\.2 s\))" + "\nstage" + late + "\n")));
+                                                    R"( \(limit 0\.2 s\))" + "\nstage" + late +
+                                                    R"( \(limit 0\.04 s\))" + "\n")));
 }
 
 TEST_CASE("the sample of limits takes no arguments") {

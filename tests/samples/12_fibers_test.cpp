@@ -4,7 +4,8 @@
 
 #include "process.h"
 
-TEST_CASE("a C library's sort asks a server, a visitor awaits two thousand deep, and time limits end a sort") {
+TEST_CASE(
+    "a C library's sort asks a server, a visitor awaits two thousand deep, and time limits end a sort") {
     const outcome ended = run_program(sample("12_fibers"), {});
     CAPTURE(ended.output);
     CHECK(ended.errors == "");

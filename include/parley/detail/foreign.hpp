@@ -4,9 +4,11 @@
 //
 //     void await_suspend(std::coroutine_handle<> awaiting, std::stop_token stop);
 //
-// The stop is requested on the task's loop. The awaiter still resumes `awaiting` once, on any thread, when its
-// operation is over; the task then ends, whatever the result. One that takes the handle alone is awaited to its
-// end. (A program that wants both forms gives both: other libraries use the one, parley the other.)
+// The stop is requested on the task's loop. The awaiter still resumes `awaiting` once, on any thread, when
+// its operation is over; the task then ends. A result that came all the same is dropped, unless the awaiter
+// says `static constexpr bool keeps_result = true` since something would be lost with it: then the task has
+// it and ends at its next await. An awaiter that takes the handle alone is awaited to its end. (A program that
+// wants both forms gives both: other libraries use the one, parley the other.)
 
 #pragma once
 
@@ -56,6 +58,8 @@ class foreign_operation final : private operation {
     using awaiter = decltype(awaiter_of(std::declval<A>()));
 
 public:
+    static constexpr bool keeps_result = detail::keeps_result<std::remove_reference_t<awaiter>>;
+
     explicit foreign_operation(A &&awaitable) : awaiter_(awaiter_of(std::forward<A>(awaitable))) {}
 
     bool await_ready() { return bool(awaiter_.await_ready()); }
