@@ -15,7 +15,7 @@
 using namespace std::chrono_literals;
 
 // [stall]
-std::atomic<bool> somebody_complains{false};
+std::atomic<int> complaints{0};
 
 parley::runtime_options watchful() {
     parley::runtime_options options;
@@ -23,21 +23,22 @@ parley::runtime_options watchful() {
     options.stall_threshold = 200ms;
     options.on_stall = [](const parley::stall_report &stall) {
         std::cout << stall << std::endl;
-        somebody_complains = true;
+        complaints++;
     };
     return options;
 }
 
 parley::task<> take_stock() {
     co_await parley::yield();
-    while (!somebody_complains) // nothing else goes on here meanwhile: this belongs into compute()
+    while (complaints == 0) // nothing else goes on here meanwhile: this belongs into compute()
         std::this_thread::sleep_for(1ms);
 }
 // [/stall]
 
 parley::task<> shop() {
     co_await take_stock();
-    co_await parley::sleep_for(300ms); // the loop is free again, which is reported meanwhile
+    while (complaints < 2) // the loop is free again, which is reported meanwhile
+        co_await parley::sleep_for(1ms);
 }
 
 int main(int argc, char **argv) {
