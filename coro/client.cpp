@@ -87,6 +87,11 @@ client_operation::client_operation(std::shared_ptr<client_state> state) noexcept
 bool client_operation::await_suspend(std::coroutine_handle<>, context &task) noexcept {
     task_ = &task;
     task.begin(*this);
+    // Whoever named the operation may await it again.
+    phase_ = phase::idle;
+    tried_ = 0;
+    stage_until_ = for_ever;
+    cancelled_ = given_up_ = succeeded_ = false;
     starting_ = true;
     if (state_)
         total_until_ = end_of(state_->settings.total);

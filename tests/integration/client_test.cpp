@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 using namespace net;
@@ -88,6 +90,26 @@ TEST_CASE("requests with messages of the caller's") {
             CHECK(answer.body() == question.body());
         }
     }(server.local));
+}
+
+TEST_CASE("a request that has a name may be awaited again, and each end is its own") {
+    std::optional<echo_server<lines>> server(std::in_place, 1);
+    runtime rt(with_loops(1));
+    rt.sync_wait([](std::optional<echo_server<lines>> &other) -> task<> {
+        client<lines> c{other->local};
+        const line_message question("one");
+        line_message answer;
+        auto asking = c.request(question, answer);
+        for (int i = 0; i < 2; i++) {
+            auto answered = co_await asking;
+            CHECK(answered);
+            CHECK(answer.text() == "one");
+        }
+        co_await parley::compute([&other] { other.reset(); });
+        auto refused = co_await asking;
+        CHECK_FALSE(refused);
+        CHECK(refused.error().peer() == c.peer().to_string());
+    }(server));
 }
 
 TEST_CASE("connections are kept and used again") {
