@@ -1,8 +1,6 @@
 #include <parley/runtime.hpp>
 
-#include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <iostream>
 #include <optional>

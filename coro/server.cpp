@@ -31,8 +31,10 @@ void served::begin(task<void> &&handler) noexcept {
     shard.handlers.push_back(*shard.loop, first);
     if (shard.draining)
         shard.drained.connections++;
-    if (shard.cancelled)
+    if (shard.cancelled) {
+        shard.note_cancelled(*this, first);
         first.owned_chain().cancel();
+    }
     first.owned_chain().pass();
 }
 
@@ -163,6 +165,17 @@ void server_state::finished() noexcept {
 
 // --- Draining ---
 
+void server_shard::note_cancelled(const served &owner, const record &handler) noexcept {
+    if (!draining)
+        return;
+    drained.cancelled++;
+    try {
+        drained.overstayed.push_back(owner.whereabouts(handler));
+    } catch (const std::bad_alloc &) {
+        // It is counted.
+    }
+}
+
 void server_state::post_to_shards(node_to<server_state> server_shard::*node) noexcept {
     for (std::size_t i = 0; ran_ && !finished_ && i < loops_; i++) {
         server_shard &shard = shards_[i];
@@ -199,20 +212,15 @@ void server_state::drain_shard(server_shard &shard) noexcept {
         shard.drained.connections++;
         if (its.unanswered() == 0 && its.idle_turn())
             shard.drained.idle++;
+        if (shard.cancelled) // before the drain began
+            shard.note_cancelled(served::of(*one), *one);
     }
 }
 
 void server_state::cancel_shard(server_shard &shard) noexcept {
     shard.cancelled = true;
     for (record *one = shard.handlers.chains().first(); one; one = chain_list::next(*one)) {
-        if (shard.draining) {
-            shard.drained.cancelled++;
-            try {
-                shard.drained.overstayed.push_back(served::of(*one).whereabouts(*one));
-            } catch (const std::bad_alloc &) {
-                // It is counted.
-            }
-        }
+        shard.note_cancelled(served::of(*one), *one);
         one->owned_chain().cancel();
         served::of(*one).state().begin_close();
     }

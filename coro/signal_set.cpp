@@ -2,8 +2,6 @@
 
 #include <bit>
 #include <cerrno>
-#include <system_error>
-#include <utility>
 
 #include <parley/error.hpp>
 #include <parley/loop.hpp>

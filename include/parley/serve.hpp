@@ -141,7 +141,7 @@ public:
     // result<drain_report>: the same; after `limit` every handler that still runs is told to stop and its
     // connection is closed. Done when the last handler has ended, which one in a shield() or a compute() may
     // put off. Cancelled, nobody waits any more, and the limit holds all the same. Called again while it
-    // drains, it can only bring the limit forward.
+    // drains, it can only bring the limit forward. Errors: errc::closed, of a handle that was moved from.
     [[nodiscard]] detail::drain_wait drain(detail::any_duration limit) noexcept {
         return detail::drain_wait(state_, limit.count());
     }

@@ -13,6 +13,7 @@
 #include <parley/protocol/line_message.hpp>
 
 #include "coro_test.hpp"
+#include "signals_test.hpp"
 
 using namespace std::chrono_literals;
 using parley::runtime;
@@ -360,17 +361,7 @@ TEST_CASE("tasks that begin, move, wait and end are listed from a thread and fro
 
 TEST_CASE("a signal has the tasks written") {
     no_frames_left check;
-    class counted : public std::stringbuf {
-    public:
-        std::atomic<int> flushes{0};
-
-    private:
-        int sync() override {
-            ++flushes;
-            flushes.notify_all();
-            return 0;
-        }
-    } buffer;
+    counted_flushes buffer;
     std::ostream out(&buffer);
     runtime rt(on_loops(1));
     rt.sync_wait([&]() -> task<> {

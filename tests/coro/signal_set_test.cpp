@@ -12,6 +12,7 @@
 
 #include "coro_test.hpp"
 #include "in_world.hpp"
+#include "signals_test.hpp"
 
 using namespace std::chrono_literals;
 namespace sim = parley::sim;
@@ -20,24 +21,6 @@ using parley::signal_set;
 using parley::task;
 
 namespace {
-
-volatile std::sig_atomic_t own_handler_calls = 0;
-
-// The disposition before and after parley's.
-class own_handler {
-public:
-    explicit own_handler(int number) : number_(number) {
-        struct sigaction mine = {};
-        mine.sa_handler = [](int) { own_handler_calls = own_handler_calls + 1; };
-        ::sigaction(number, &mine, &old_);
-        own_handler_calls = 0;
-    }
-    ~own_handler() { ::sigaction(number_, &old_, nullptr); }
-
-private:
-    int number_;
-    struct sigaction old_ = {};
-};
 
 // The signal's handler has run when this returns. On a thread of its own: loops block all signals.
 void deliver(int number) {

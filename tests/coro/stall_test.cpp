@@ -18,6 +18,7 @@
 #include <parley/sim/world.hpp>
 
 #include "coro_test.hpp"
+#include "signals_test.hpp"
 
 using namespace std::chrono_literals;
 namespace sim = parley::sim;
@@ -271,17 +272,7 @@ TEST_CASE("on the real kernel a task that never lets go is seen, while it does n
 
 #if PARLEY_SIGHT
 TEST_CASE("the signal of the options writes the tasks to standard error while the runtime lives") {
-    class counted : public std::stringbuf {
-    public:
-        std::atomic<int> flushes{0};
-
-    private:
-        int sync() override {
-            ++flushes;
-            flushes.notify_all();
-            return 0;
-        }
-    } buffer;
+    counted_flushes buffer;
     struct redirected {
         std::streambuf *before;
         explicit redirected(std::streambuf *to) : before(std::cerr.rdbuf(to)) {}

@@ -12,29 +12,13 @@
 #include <parley/parley.hpp>
 
 #include "coro_test.hpp"
+#include "signals_test.hpp"
 
 using parley::scope;
 using parley::task;
 using parley::wait_signal;
 
 namespace {
-
-volatile std::sig_atomic_t own_handler_calls = 0;
-
-// Puts a handler of the test's in place for its life.
-class own_handler {
-public:
-    explicit own_handler(int number) : number_(number) {
-        struct sigaction mine = {};
-        mine.sa_handler = [](int) { own_handler_calls = own_handler_calls + 1; };
-        ::sigaction(number, &mine, &old_);
-    }
-    ~own_handler() { ::sigaction(number_, &old_, nullptr); }
-
-private:
-    int number_;
-    struct sigaction old_ = {};
-};
 
 std::ptrdiff_t open_descriptors() {
     namespace fs = std::filesystem;

@@ -267,6 +267,28 @@ TEST_CASE("cancelling serve() while it drains tells the handlers to stop before 
     });
 }
 
+TEST_CASE("a drain that begins when the handlers have been told to stop counts them as such") {
+    in_world([](sim::world &) -> task<> {
+        server door(parley::endpoint("127.0.0.1", 0), answer_later);
+        auto local = co_await door.listen();
+        client asking(*local);
+        co_await parley::with_scope([&](parley::scope &all) -> task<> {
+            all.spawn([&]() -> task<> {
+                auto answer = co_await asking.request(line_message("shield 2000"));
+                CHECK_FALSE(answer);
+            });
+            co_await parley::sleep_for(1ms);
+            all.spawn([&]() -> task<> {
+                auto served = co_await parley::with_timeout(1s, door.serve());
+                CHECK(served.error() == errc::timed_out);
+            });
+            co_await parley::sleep_for(1500ms);
+            auto report = co_await door.drain(1h);
+            check_sums(report.value(), 1, 0, 1);
+        });
+    });
+}
+
 TEST_CASE("a server that never listened, or is none any more, has nothing to drain") {
     in_world([](sim::world &) -> task<> {
         server door(parley::endpoint("127.0.0.1", 0), answer_later);

@@ -26,6 +26,7 @@
 namespace parley::inline PARLEY_ABI {
 namespace detail {
 
+class served;
 class server_state;
 
 // The handlers that run on one loop; used there alone.
@@ -37,6 +38,9 @@ struct server_shard {
     drain_report drained;              // from begin_drain() on; `finished` is left to the sum
     node_to<server_state> drain_node;  // posted once
     node_to<server_state> cancel_node; // posted once
+
+    // A handler is told to stop, or was when the drain began: it is counted.
+    void note_cancelled(const served &owner, const record &handler) noexcept;
 };
 
 // A connection's handler: the owner of that chain.
@@ -53,6 +57,7 @@ protected:
 
 private:
     friend class server_state;
+    friend struct server_shard;
 
     // Of a handler: whose it is.
     [[nodiscard]] static served &of(const record &handler) noexcept;
