@@ -213,6 +213,18 @@ int Communicator::push(CommPush *push) {
     return CommMachine::push(push, push_high_water);
 }
 
+int Communicator::resume(CommSession *session) {
+    return CommMachine::resume(session);
+}
+
+int Communicator::end_output(CommSession *session) {
+    return CommMachine::end_output(session);
+}
+
+int Communicator::half_close(CommSession *session) {
+    return CommMachine::half_close(session);
+}
+
 void Communicator::set_push_high_water(size_t bytes) {
     push_high_water = bytes;
     if (core != nullptr)

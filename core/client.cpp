@@ -105,6 +105,8 @@ void CommMachine::bind_session(Entry *entry, CommSession *session) {
     entry->got_bytes = false;
     entry->timed = false;
     entry->first_wait = false;
+    entry->paused = false;
+    entry->all_pushed = false;
 }
 
 // Takes one of the target's sockets to open: false at its limit.
@@ -368,6 +370,8 @@ void CommMachine::send_request(Entry *entry) {
 
 void CommMachine::client_sent(Entry *entry) {
     CommSession *session = entry->session;
+    if (!entry->sending || (entry->all_pushed ? entry->outbox != nullptr : session->sends_more()))
+        return;
     entry->sending = false;
     if (!entry->got_bytes) {
         int first = session->first_timeout();

@@ -5,6 +5,7 @@
 //   service.cpp   rows of a service connection        write_half.cpp  bytes out
 //   datagram.cpp  UDP services                        connection.cpp  birth, events, timers, death
 //   tls.cpp       handshake and records               listener.cpp    accepting
+//   stream.cpp    messages that are used while they come, output in pieces
 //
 // Of the classic fields `poller` is `loop` here, and `mutex` is gone: nobody but the loop touches
 // a connection, other threads post to it.
@@ -161,6 +162,11 @@ struct CommConnEntry : parley::core::Source {
     bool replying : 1 = false;    // next_reply() is on the stack
     bool expired : 1 = false;     // `receive_limit` says which limit ran out
     bool bulky : 1 = false;       // the last message took large pieces into memory of its own
+    bool paused : 1 = false;      // the message in flight said pause()
+    bool announcing : 1 = false;  // announce() was called in this append()
+    bool announced : 1 = false;   // service: `session` awaits its reply while its message still comes
+    bool all_pushed : 1 = false;  // client: end_output() was called
+    bool fin_due : 1 = false;     // half_close() was called; goes out when the outbox is empty
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;

@@ -141,6 +141,8 @@ void CommMachine::drive(Entry *entry) {
             again = entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR ||
                     (entry->outbox != nullptr && entry->writable) ||
                     (budget_left && (entry->broken || (entry->tls != nullptr && entry->hangup)));
+        } else if (entry->paused && entry->service == nullptr) {
+            // Its answer may all be here, whatever has become of the peer.
         } else if (entry->broken || (entry->tls != nullptr && entry->hangup && entry->readable &&
                                      entry->turn_count > 0 && tls_said_goodbye(entry))) {
             // Nothing can be read any more and nothing written: whoever awaits a reply is told.

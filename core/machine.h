@@ -139,17 +139,41 @@ public:
     static void keep_leftover(Entry *entry, const char *data, size_t size);
     static void drop_leftover(Entry *entry);
     static bool may_receive(const Entry *entry) {
-        if (entry->sockfd < 0 || entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
+        if (entry->sockfd < 0 || entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR ||
+            entry->paused)
             return false;
         if (entry->service == nullptr)
             return entry->state != CONN_STATE_CONNECTING;
         if (entry->dropped || (entry->unbound && !entry->got_bytes))
             return false; // what has begun is finished, nothing begins
-        return entry->turn_count < part_of(entry)->max_turns && !entry->handshaking;
+        return (entry->announced || entry->turn_count < part_of(entry)->max_turns) && !entry->handshaking;
     }
     static bool start_message(Entry *entry);
     static void receive_progress(Entry *entry);
     static void end_of_stream(Entry *entry);
+
+    // stream.cpp
+    static void message_announced(Entry *entry);
+    static void announced_message_complete(Entry *entry);
+    // The entry lets go of the announced message, which is not complete.
+    static CommMessageIn *drop_announced(Entry *entry);
+    static void interrupt(Entry *entry, int error);
+    static void tell_interrupted(Entry *entry, CommSession *session, CommMessageIn *message, int state,
+                                 int error, int cause, int limit);
+    static void message_destroyed(CommMessageIn *message) noexcept;
+    static void pause(CommMessageIn *message) {
+        if (message->entry != nullptr)
+            message->entry->paused = true;
+    }
+    static void announce(CommMessageIn *message) {
+        if (message->entry != nullptr)
+            message->entry->announcing = message->entry->service != nullptr && !message->entry->announced;
+    }
+    static Entry *open_entry(CommSession *session); // nullptr and errno
+    static int resume(CommSession *session);
+    static int end_output(CommSession *session);
+    static int half_close(CommSession *session);
+    static void send_fin(Entry *entry);
 
     // write_half.cpp
     // Encodes and writes. 1: all written; 0: the rest is queued; -1: errno (or minus an SSL code in

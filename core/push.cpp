@@ -107,6 +107,16 @@ int CommMachine::push(CommPush *push, size_t high_water) {
         errno = ENOENT;
         return -1;
     }
+    if (!session->passive) {
+        if (Loop::current() != entry->loop) {
+            errno = EPERM;
+            return -1;
+        }
+        if (entry->session != session || entry->state != CONN_STATE_RECEIVING || entry->all_pushed) {
+            errno = ENOENT;
+            return -1;
+        }
+    }
     if (entry->queued.load(std::memory_order_relaxed) >= high_water) {
         errno = EAGAIN;
         return -1;

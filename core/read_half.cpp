@@ -139,9 +139,12 @@ size_t CommMachine::consume(Entry *entry, char *data, size_t size, bool theirs, 
         }
         n = std::min(n, size - offset);
         offset += n;
+        bool announcing = entry->announcing;
+        entry->announcing = false;
         if (result > 0) {
             entry->got_bytes = false;
             entry->timed = false;
+            entry->paused = false;
             entry->bulky = n >= worth_direct && entry->service != nullptr && !entry->datagram;
             session->in->entry = nullptr;
             if (entry->service == nullptr) {
@@ -153,11 +156,19 @@ size_t CommMachine::consume(Entry *entry, char *data, size_t size, bool theirs, 
                 keep_leftover(entry, data + offset, size - offset);
                 offset = size;
             }
-            service_message(entry);
+            if (entry->announced)
+                announced_message_complete(entry);
+            else
+                service_message(entry);
             served++;
             // The reply of a coroutine that was just made ready comes from here.
             entry->loop->run_ready();
-        } else if (n == 0) {
+        } else if (announcing) {
+            message_announced(entry);
+            entry->loop->run_ready();
+            if (entry->session != session)
+                return size; // given up already, and what it read may be gone with it
+        } else if (n == 0 && !entry->paused) {
             doom(entry, EBADMSG, CC_NONE); // a parser that takes nothing and wants more
             return size;
         }
@@ -218,7 +229,7 @@ void CommMachine::receive_progress(Entry *entry) {
             limit_receive(entry, total);
         entry->timed = true;
     }
-    entry->read_gap = entry->first_wait || entry->sending
+    entry->read_gap = entry->first_wait || entry->sending || entry->paused
                           ? INT64_MAX
                           : after(entry->loop, session->target->response_timeout);
     rearm(entry);
@@ -254,7 +265,9 @@ void CommMachine::end_of_stream(Entry *entry) {
     if (entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
         return;
     int error = !entry->got_bytes ? 0 : tls_truncated(entry) ? -SSL_ERROR_SSL : ECONNRESET;
-    if (entry->turn_count == 0 && error != 0) {
+    if (entry->announced) {
+        interrupt(entry, error);
+    } else if (entry->turn_count == 0 && error != 0) {
         doom(entry, error, CC_EOF);
     } else if (entry->turn_count == 0) {
         leave_kept(entry);

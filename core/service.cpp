@@ -135,18 +135,26 @@ CommSession *CommMachine::start_session(Entry *entry) {
     return session;
 }
 
-// A whole request.
+// A whole request, or one that was announced.
 void CommMachine::service_message(Entry *entry) {
     ServiceEntry *part = part_of(entry);
     CommSession *session = entry->session;
     CommTurn *turn = session->turn;
-    entry->session = nullptr;
+    turn->in_place = session->handle_in_place();
     entry->greeted = true;
+    entry->first_wait = false;
     entry->receive_deadline = INT64_MAX;
     entry->read_gap = INT64_MAX;
-    entry->first_wait = false;
-    entry->state = CONN_STATE_IDLE;
-    turn->in_place = session->handle_in_place();
+    if (!entry->announced) {
+        entry->session = nullptr;
+        entry->state = CONN_STATE_IDLE;
+    } else if (turn->in_place) {
+        limit_receive(entry, session->receive_timeout());
+    } else {
+        entry->announced = false;
+        doom(entry, ENOTSUP, CC_NONE);
+        return;
+    }
     CommTurn **end = &part->turns;
     while (*end != nullptr)
         end = &(*end)->next;
@@ -154,6 +162,8 @@ void CommMachine::service_message(Entry *entry) {
     entry->turn_count++;
     if (ticket_cancelled(session)) {
         // It was still receiving when cancel() took it: no TOREPLY any more.
+        if (entry->announced)
+            drop_announced(entry);
         *end = nullptr;
         entry->turn_count--;
         turn_over(entry, turn);
@@ -275,11 +285,14 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
     CommSession *session = turn->session;
     Loop *loop = entry->loop;
     int keep = session->keep_alive_timeout();
+    bool unread = entry->announced && entry->session == session;
+    if (unread)
+        drop_announced(entry);
     entry->turns = turn->next;
     entry->turn_count--;
     turn_over(entry, turn);
     bool last = entry->turn_count == 0 && !entry->got_bytes; // nothing else is in flight
-    if (keep == 0 || (entry->unbound && last) || loop->stopping()) {
+    if (keep == 0 || unread || (entry->unbound && last) || loop->stopping()) {
         entry->state = CONN_STATE_CLOSING;
         entry->error = 0;
         entry->cause = entry->unbound ? CC_STOP : CC_EOF;
@@ -321,10 +334,12 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
     ServiceEntry *part = part_of(entry);
     Loop *loop = entry->loop;
     leave_kept(entry);
-    CommSession *receiving = entry->session;
-    entry->session = nullptr;
     if (cause == CC_NONE)
         cause = entry->outbox != nullptr && entry->turn_count > 0 ? CC_SEND : CC_RECEIVE;
+    CommSession *half_received = entry->announced ? entry->session : nullptr;
+    CommMessageIn *half = half_received != nullptr ? drop_announced(entry) : nullptr;
+    CommSession *receiving = entry->session;
+    entry->session = nullptr;
     if (receiving != nullptr) {
         if (receiving->in != nullptr)
             receiving->in->entry = nullptr;
@@ -359,6 +374,11 @@ void CommMachine::service_failed(Entry *entry, int state, int error, int cause) 
             kept = turn;
         }
         turn = next;
+    }
+    if (half != nullptr) {
+        if (entry->state != CONN_STATE_ERROR)
+            entry->state = CONN_STATE_CLOSING; // nothing can be sent any more
+        tell_interrupted(entry, half_received, half, state, error, cause, limit);
     }
     close(entry);
     if (receiving != nullptr) {

@@ -28,7 +28,7 @@ int CommMachine::wait_of(const CommSession *session) {
             return CC_NONE;
         if (turn->ready)
             return CC_SEND;
-        if (entry->session != session)
+        if (entry->session != session || entry->paused)
             return CC_NONE;
         return entry->handshaking ? CC_TLS : entry->got_bytes ? CC_RECEIVE : CC_IDLE;
     }
@@ -60,6 +60,8 @@ void CommMachine::session_destroyed(CommSession *session) {
     if (entry == nullptr)
         return;
     if (CommTurn *turn = session->passive ? session->turn : nullptr) {
+        if (turn->in_place && Loop::current() == entry->loop && entry->announced && entry->session == session)
+            drop_announced(entry);
         int expected = TURN_AWAITING;
         if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
             turn_dropped(turn, cancelled); // with our hold on the entry
@@ -69,6 +71,18 @@ void CommMachine::session_destroyed(CommSession *session) {
             turn->session = nullptr;
     }
     unpin(entry);
+}
+
+void CommMessageIn::pause() {
+    CommMachine::pause(this);
+}
+
+void CommMessageIn::announce() {
+    CommMachine::announce(this);
+}
+
+void CommMessageIn::unbind() noexcept {
+    CommMachine::message_destroyed(this);
 }
 
 int CommMessageIn::feedback(const void *buf, size_t size) {

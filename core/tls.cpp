@@ -351,7 +351,8 @@ void CommMachine::tls_stash(Entry *entry) {
 
 void CommMachine::tls_close(Entry *entry) {
     TlsState *tls = entry->tls;
-    if (entry->handshaking || tls->failed || tls->pending_write != 0)
+    if (entry->handshaking || tls->failed || tls->pending_write != 0 ||
+        (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN))
         return;
     ERR_clear_error();
     SSL_shutdown(tls->ssl); // close_notify, if the socket takes it

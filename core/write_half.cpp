@@ -172,6 +172,8 @@ bool CommMachine::flush(Entry *entry) {
         if (outbox->first == nullptr) {
             delete outbox;
             entry->outbox = nullptr;
+            if (entry->fin_due)
+                send_fin(entry);
         }
         output_done(entry, output);
         if (entry->sockfd < 0 || entry->state == CONN_STATE_CLOSING || entry->state == CONN_STATE_ERROR)
@@ -201,6 +203,8 @@ void CommMachine::output_done(Entry *entry, Output *output) {
         next_reply(entry);
     } else if (kind == Output::PUSH) {
         push->entry = nullptr;
+        if (entry->all_pushed && entry->outbox == nullptr)
+            client_sent(entry);
         deliver_push(push, CS_STATE_SUCCESS, 0);
     }
 }

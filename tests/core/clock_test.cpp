@@ -7,10 +7,11 @@
 
 #include <memory>
 
-#include "forwarding_world.h"
+#include "clocks.h"
 #include "peers.h"
 
 using namespace scripted;
+using fixture::Clocks;
 using peers::Nap;
 using wire::Listener;
 using wire::Peer;
@@ -18,29 +19,6 @@ using wire::Peer;
 namespace {
 
 constexpr int64_t second = 1000000000, ms = 1000000, year = 365 * 86400 * second;
-
-class Clocks : public fixture::ForwardingWorld {
-public:
-    explicit Clocks(int64_t since_boot = 0) : ahead_(since_boot) {}
-
-    int64_t monotonic_ns() override { return real.monotonic_ns() + ahead_; }
-    int64_t realtime_ns() override { return real.realtime_ns() + wrong_; }
-
-    // Returns when the loops have seen it.
-    void pass(Net &net, int64_t time) {
-        ahead_ += time;
-        for (size_t i = 0; i < net.comm.loops(); i++)
-            net.settle(i);
-    }
-    // The wall clock shows something else.
-    void set_wall(Net &net, int64_t wrong) {
-        wrong_ = wrong;
-        pass(net, 0);
-    }
-
-private:
-    std::atomic<int64_t> ahead_, wrong_{0};
-};
 
 } // namespace
 

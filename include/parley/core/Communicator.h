@@ -141,6 +141,11 @@ public:
 };
 
 // What arrives, and its parser.
+//
+// Additive: stream mode, for messages that need not fit into memory, with TLS and without, both
+// directions at once. In: append() hands on what it parses, says pause() when its reader has
+// enough, and a service's says announce() as soon as the session can reply. Out: CommPush, behind
+// sends_more() for a client and ahead of reply() for a service.
 class CommMessageIn {
 private:
     // In: bytes at hand; out: bytes consumed. Returns 0: more is needed (all must be consumed);
@@ -166,12 +171,36 @@ protected:
     // From inside append(): account time as if the message began now.
     virtual void renew();
 
+    // Additive. From inside append(), which then returns 0 and may leave bytes: they and all that
+    // follows wait, in the end at the peer, until Communicator::resume(). No time runs meanwhile
+    // but receive_timeout().
+    void pause();
+
+    // Additive. From inside append(), once, of a service: handle(CS_STATE_TOREPLY) follows when it
+    // has returned 0, and the message goes on until append() returns > 0; receive_timeout() is
+    // asked anew. Nothing happens when the same append() returns > 0. Only for sessions that
+    // handle_in_place(): others fail with ENOTSUP. A reply that is written before the message is
+    // complete closes the connection. The session may be deleted, and the message with it, at any
+    // time, which closes as ever.
+    void announce();
+
     // The innermost of wrapped messages, whose feedback() push() uses.
     virtual CommMessageIn *inner() { return this; }
 
+private:
+    // Additive. After announce(): the rest will not come. State and error are what handle() of a
+    // session that is being received would say; its get_cause() and the like say more. On the
+    // loop, the last call of the message, before handle_peer_closed(). Its session can still be
+    // replied to when the peer has sent a FIN (ECONNRESET and CC_EOF).
+    virtual void interrupted(int /*state*/, int /*error*/) {}
+    void unbind() noexcept;
+
 public:
     CommMessageIn() = default;
-    virtual ~CommMessageIn() = default;
+    virtual ~CommMessageIn() {
+        if (entry != nullptr)
+            unbind();
+    }
     // A copy or a moved-to message is not bound to a connection.
     CommMessageIn(const CommMessageIn &) noexcept {}
     CommMessageIn &operator=(const CommMessageIn &) noexcept { return *this; }
@@ -242,6 +271,10 @@ private:
     // Additive. True: a request that found its kept-alive connection closed by the peer, before
     // any byte of an answer, is sent once more on a fresh one; message_out() is called again.
     virtual bool retriable() { return false; }
+    // Additive. Of a client, when its message_out() was taken by the kernel: true, CommPush sends
+    // more of the request until Communicator::end_output(). Only then do the times for the answer
+    // run; an answer that is complete before that ends the session, and the connection is closed.
+    virtual bool sends_more() { return false; }
 
 protected:
     CommTarget *get_target() const { return target; }
@@ -436,8 +469,9 @@ public:
     friend class Communicator;
 };
 
-// Additive. Output of a service session outside its reply: queued in order with replies, completed
-// by handle(). Owned by the user until handle() is entered, which runs on the connection's loop.
+// Additive. Output of a service session outside its reply, or of a client's from sends_more() on:
+// queued in order with replies, completed by handle(). Owned by the user until handle() is entered,
+// which runs on the connection's loop.
 class CommPush {
 private:
     virtual CommMessageOut *message_out() = 0;
@@ -517,8 +551,19 @@ public:
     // session from its first received byte until completion.
     int push(const void *buf, size_t size, CommSession *session);
 
-    // Additive. See CommPush. ENOENT, EAGAIN above the high-water mark, ESHUTDOWN.
+    // Additive. See CommPush. ENOENT, EAGAIN above the high-water mark, ESHUTDOWN. For a client
+    // session on its loop only: EPERM elsewhere.
     int push(CommPush *push);
+
+    // Additive, stream mode; all three on the session's loop only: EPERM elsewhere.
+    // The paused message goes on, from the top of the loop. ENOENT: none is paused.
+    int resume(CommSession *session);
+    // After sends_more(): what was pushed is all of the request. EINVAL for a service's session;
+    // ENOENT when the session is over or it was said before.
+    int end_output(CommSession *session);
+    // Sends a FIN (TLS: close_notify first) when all output is out. What is sent after that fails
+    // the connection. ENOENT when it is gone.
+    int half_close(CommSession *session);
 
     // Additive. Bytes that may be queued by push() and feedback() per connection; 1 MiB at first.
     void set_push_high_water(size_t bytes);
