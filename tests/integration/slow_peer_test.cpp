@@ -1,11 +1,7 @@
 // Peers that are slow on purpose, against a server that sets nothing: the limits that hold by default. A
 // second passes when the test says so.
 
-#include "net.hpp"
-
-#include <atomic>
-
-#include "core/forwarding_world.h"
+#include "patient_world.hpp"
 
 using namespace net;
 using parley::connection;
@@ -16,24 +12,6 @@ using parley::runtime;
 using parley::task;
 
 namespace {
-
-class patient_world : public fixture::ForwardingWorld {
-public:
-    int64_t monotonic_ns() override { return real.monotonic_ns() + ahead_; }
-    // Returns when the loops have seen it, and have done what follows from it.
-    void pass(runtime &rt, std::chrono::nanoseconds time) {
-        ahead_ += time.count();
-        settle(rt);
-    }
-    static void settle(runtime &rt) {
-        for (int i = 0; i < 3; i++)
-            for (std::size_t n = 0; n < rt.loops(); n++)
-                rt.sync_wait(rt.loop(n), []() -> task<> { co_await parley::yield(); }());
-    }
-
-private:
-    std::atomic<int64_t> ahead_{0};
-};
 
 bool has_news(const raw_peer &peer) {
     char byte;
