@@ -237,9 +237,13 @@ task<result<void>> exchange::write(std::string_view piece) {
     if (piece.empty() || silent_)
         co_return result<void>();
     sent_ += piece.size();
-    std::string head = chunks_ ? chunk_head(piece.size()) : std::string();
-    const result<void> sent = co_await connection_.push(
-        detail::outgoing(std::move(head), piece, chunks_ ? std::string_view("\r\n") : std::string_view()));
+    std::string head;
+    std::string_view tail;
+    if (chunks_) {
+        head = chunk_head(piece.size());
+        tail = "\r\n";
+    }
+    const result<void> sent = co_await connection_.push(detail::outgoing(std::move(head), piece, tail));
     co_return sent;
 }
 

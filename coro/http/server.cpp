@@ -101,8 +101,8 @@ task<> server_core::answer(exchange &x) const {
     if (failure)
         report(x.peer(), failure);
     if (!x.begun()) {
-        const result<void> sent = co_await x.respond(
-            response::text(500, failure ? "Internal Server Error\n" : "the handler has not answered\n"));
+        const char *why = failure ? "Internal Server Error\n" : "the handler has not answered\n";
+        const result<void> sent = co_await x.respond(response::text(500, why));
         static_cast<void>(sent);
     } else if (!x.finished()) {
         co_await x.connection_.close(); // half an answer: the peer must not take it for the whole

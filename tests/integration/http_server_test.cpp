@@ -240,8 +240,10 @@ TEST_CASE("an answer in pieces") {
     http::router routes;
     routes.get("/{how}", [](http::exchange &x) -> task<> {
         const bool known = x.parameter("how") == "known";
-        auto done = co_await x.begin(http::response(200).body("one "),
-                                     known ? std::optional<std::uint64_t>(11) : std::nullopt);
+        std::optional<std::uint64_t> length;
+        if (known)
+            length = 11;
+        auto done = co_await x.begin(http::response(200).body("one "), length);
         if (done)
             done = co_await x.write("two ");
         if (done)
