@@ -214,6 +214,8 @@ std::string explain_failure(const ssl_st *ssl, unsigned long openssl_error, long
     case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
     case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
         return it + " refused our certificate";
+    case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
+        return it + " found a wrong signature, on our certificate or in the handshake";
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
         return it + " refused: we have no version, cipher or certificate that it wants";
     case SSL_R_TLSV1_UNRECOGNIZED_NAME:

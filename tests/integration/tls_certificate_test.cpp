@@ -144,19 +144,21 @@ TEST_CASE("tls::context: of several certificates the one for the name that is as
     auto named = [&](const char *name, const char *alternative) {
         return certificate_of(w.authority.issue(name, alternative));
     };
-    tls_server server(tls::context::server(tls::server_options()
-                                               .add(named("first", "DNS:first.example"))
-                                               .add(named("wild", "DNS:*.example"))
-                                               .add(named("exact", "DNS:exact.example,DNS:other.example"))
-                                               .add(certificate_of(identity::self_signed("old.style"))))
-                          .value());
-    CHECK(shown_to(server.local, "exact.example") == "exact"); // although the other fits and stands before
-    CHECK(shown_to(server.local, "EXACT.example") == "exact");
+    tls_server server(
+        tls::context::server(tls::server_options()
+                                 .add(named("first", "DNS:first.example"))
+                                 .add(named("wild", "DNS:*.wild.example"))
+                                 .add(named("exact", "DNS:exact.wild.example,DNS:other.example"))
+                                 .add(certificate_of(identity::self_signed("old.style"))))
+            .value());
+    CHECK(shown_to(server.local, "exact.wild.example") ==
+          "exact"); // although the other fits and stands before
+    CHECK(shown_to(server.local, "EXACT.wild.example") == "exact");
     CHECK(shown_to(server.local, "other.example") == "exact");
-    CHECK(shown_to(server.local, "any.example") == "wild");
+    CHECK(shown_to(server.local, "any.wild.example") == "wild");
     CHECK(shown_to(server.local, "first.example") == "first");
     CHECK(shown_to(server.local, "old.style") == "old.style");
-    CHECK(shown_to(server.local, "two.labels.example") == "first"); // a wildcard is for one label
+    CHECK(shown_to(server.local, "two.labels.wild.example") == "first"); // a wildcard is for one label
     CHECK(shown_to(server.local, "unknown.org") == "first");
     CHECK(shown_to(server.local, nullptr) == "first");
 }

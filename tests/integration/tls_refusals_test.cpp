@@ -68,6 +68,12 @@ const std::vector<refusal> &matrix() {
          },
          usual, "localhost", "self-signed certificate in certificate chain",
          "the certificate of localhost was issued under the authority \"somebody\", whom we do not trust"},
+        {"somebody with the name of our authority",
+         [](const tls_world &) {
+             return shows(identity::self_signed("test authority", true).issue("x", "DNS:localhost"));
+         },
+         usual, "localhost", "certificate signature failure",
+         "the signature of \"test authority\" on the certificate of localhost is wrong"},
         {"self-signed", [](const tls_world &) { return shows(identity::self_signed("localhost")); }, usual,
          "localhost", "self-signed certificate",
          "the certificate of localhost is signed by itself, by nobody whom we trust"},
@@ -186,10 +192,11 @@ TEST_CASE("TLS refusals: the server is told as well") {
     }
     SUBCASE("a client that trusts somebody else") {
         tls_server server(w.server());
-        const tls_world other;
-        CHECK(!server.ask(server.local, other.client()));
-        CHECK(server.failures.take().detail() ==
-              "the client refused our certificate: it does not trust who issued it");
+        const identity other = identity::self_signed("somebody", true);
+        auto client = tls::context::client(tls::client_options().trust_pem(other.certificate_pem())).value();
+        CHECK(!server.ask(server.local, client));
+        const parley::error why = server.failures.take();
+        CHECK(why.detail() == "the client refused our certificate: it does not trust who issued it");
     }
     SUBCASE("a client without a certificate") {
         tls_server server(tls::context::server(w.serving().require_client_certificate(w.trust())).value());

@@ -106,20 +106,18 @@ TEST_CASE("TLS truncation: a request that is cut off is an error of recv()") {
     tls_server server(w.server());
     anybody who;
     SUBCASE("in the middle of a message") {
-        {
-            raw_peer socket(server.local);
-            old_school peer(socket.fd(), who.ctx.get(), true);
-            peer.send("hel");
-        }
+        raw_peer socket(server.local);
+        old_school peer(socket.fd(), who.ctx.get(), true);
+        peer.send("hel");
+        socket.half_close();
         const parley::error why = server.failures.take();
         CHECK(why.message() == "unexpected eof while reading");
         CHECK(why.detail() == std::string("the client ") + cut);
     }
     SUBCASE("between two messages nothing is missing") {
-        {
-            raw_peer socket(server.local);
-            old_school peer(socket.fd(), who.ctx.get(), true);
-        }
+        raw_peer socket(server.local);
+        old_school peer(socket.fd(), who.ctx.get(), true);
+        socket.half_close();
         CHECK(server.failures.take() == parley::errc::end_of_stream);
     }
 }
