@@ -1,5 +1,5 @@
-// What the parts of parley::tls share: what hangs on an SSL_CTX and on an SSL, and how OpenSSL's refusals become
-// errors.
+// What the parts of parley::tls share: what hangs on an SSL_CTX and on an SSL, and how OpenSSL's refusals
+// become errors.
 
 #pragma once
 
@@ -135,7 +135,8 @@ struct alternative_names {
 };
 [[nodiscard]] alternative_names alternative_names_of(const X509 *x);
 
-// The oldest reason in OpenSSL's queue, which later ones only repeat, as an error about `what`. Empties the queue.
+// The oldest reason in OpenSSL's queue, which later ones only repeat, as an error about `what`. Empties the
+// queue.
 [[nodiscard]] unexpected refusal(std::string_view what);
 
 // A whole file, or the system's error with `what` and its name.

@@ -1,5 +1,6 @@
-// A server's context: everything that a reload may change stands in one server_state, which the ClientHello of each
-// connection takes a share of. OpenSSL's context itself, with the keys of its tickets, is never replaced.
+// A server's context: everything that a reload may change stands in one server_state, which the ClientHello
+// of each connection takes a share of. OpenSSL's context itself, with the keys of its tickets, is never
+// replaced.
 
 #include "tls_parts.hpp"
 

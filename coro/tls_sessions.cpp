@@ -1,5 +1,6 @@
-// What a client's context remembers of its targets: of each the last session that a server offered. The stored copy
-// is touched under the lock alone; a connection gets a copy of that, since OpenSSL changes sessions that are in use.
+// What a client's context remembers of its targets: of each the last session that a server offered. The
+// stored copy is touched under the lock alone; a connection gets a copy of that, since OpenSSL changes
+// sessions that are in use.
 
 #include "tls_parts.hpp"
 

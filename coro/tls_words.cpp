@@ -1,5 +1,5 @@
-// Why a handshake failed, in words for people. What was wrong with a certificate is written down while OpenSSL
-// verifies it, since afterwards the certificate is gone; the rest follows from OpenSSL's reason.
+// Why a handshake failed, in words for people. What was wrong with a certificate is written down while
+// OpenSSL verifies it, since afterwards the certificate is gone; the rest follows from OpenSSL's reason.
 
 #include "tls_parts.hpp"
 
@@ -55,7 +55,8 @@ std::string list_of(const X509 *x) {
     return text;
 }
 
-// "the certificate of example.org", "the client's certificate (alice)", "the certificate of the authority ...".
+// "the certificate of example.org", "the client's certificate (alice)", "the certificate of the authority
+// ...".
 std::string which(const X509 *x, int depth, const std::string &host, bool we_serve) {
     if (depth > 0)
         return "the certificate of the authority " + quoted(X509_get_subject_name(x));

@@ -104,8 +104,8 @@ public:
     // The address that the peer connected to.
     [[nodiscard]] endpoint local() const { return state_ ? state_->local() : endpoint(); }
 
-    // Who is at the other end as far as TLS knows, and what was agreed: from the first recv() on that gave a request
-    // (the handshake is through then) until the connection is closed. Nothing without TLS. Makes copies: ask once.
+    // Who is at the other end as far as TLS knows, and what was agreed: from the first recv() on that gave a
+    // request until the connection is closed. Nothing without TLS. Makes copies: ask once.
     [[nodiscard]] std::optional<tls::peer_identity> tls_peer() const {
         return state_ ? state_->tls_peer() : std::nullopt;
     }

@@ -90,8 +90,8 @@ class server_options {
 public:
     server_options() = default;
 
-    // Shows this certificate to clients that ask for one of its names (SNI), the exact name before a "*.". The first
-    // one is for all others. Of the same name there may be one for each kind of key (RSA, EC).
+    // Shows this certificate to clients that ask for one of its names (SNI), the exact name before a "*.".
+    // The first one is for all others. Of the same name there may be one for each kind of key (RSA, EC).
     server_options &add(tls::certificate one) {
         certificates_.push_back(std::move(one));
         return *this;
@@ -128,16 +128,17 @@ private:
     clients clients_ = clients::anonymous;
 };
 
-// Shares one OpenSSL context: copies are cheap and any thread may use them. TLS 1.2 and later are spoken, and keys
-// weaker than 112 bits (RSA of 2048 bits) are refused on both sides.
+// Shares one OpenSSL context: copies are cheap and any thread may use them. TLS 1.2 and later are spoken, and
+// keys weaker than 112 bits (RSA of 2048 bits) are refused on both sides.
 //
-// A client's context remembers the sessions of its last 256 targets, so that the next connection to one of them
-// continues where the last one was and needs no certificates. A server's gives out tickets for that, under keys that
-// live as long as the context, also through reload(). Who is believed is part of a session: none is continued under
-// other authorities than it began with.
+// A client's context remembers the sessions of its last 256 targets, so that the next connection to one of
+// them continues where the last one was and needs no certificates. A server's gives out tickets for that,
+// under keys that live as long as the context, also through reload(). Who is believed is part of a session:
+// none is continued under other authorities than it began with.
 //
-// What fails to load is an error of the category `tls` with OpenSSL's reason, and its detail names the file. What
-// fails in a handshake has in its detail a sentence for people: "the certificate of shop.example expired on ...".
+// What fails to load is an error of the category `tls` with OpenSSL's reason, and its detail names the file.
+// What fails in a handshake has in its detail a sentence for people: "the certificate of shop.example expired
+// on ...".
 class context {
 public:
     // No TLS.
@@ -158,9 +159,10 @@ public:
     // name is checked when it verifies at all.
     static context adopt(ssl_ctx_st *ctx);
 
-    // Of a server's context, and of all its copies: handshakes that begin from now on use `options`; connections that
-    // stand go on. If something is wrong with them nothing changes, and the error says what. Reads files, briefly
-    // blocking; any thread, while serving. std::errc::invalid_argument for other contexts.
+    // Of a server's context, and of all its copies: handshakes that begin from now on use `options`;
+    // connections that stand go on. If something is wrong with them nothing changes, and the error says what.
+    // Reads files, briefly blocking; any thread, while serving. std::errc::invalid_argument for other
+    // contexts.
     result<void> reload(const server_options &options) const;
     // The same with what the files of the present options say now.
     result<void> reload() const;
@@ -170,7 +172,8 @@ public:
     ssl_ctx_st *native() const noexcept { return ctx_.get(); }
 
     // Before a client's handshake: server name and the host to verify. 0, or -1 with errno. For
-    // CommTarget::init_ssl(). With a `port` a session is continued that the context remembers of host and port.
+    // CommTarget::init_ssl(). With a `port` a session is continued that the context remembers of host and
+    // port.
     static int prepare_client(ssl_st *ssl, const std::string &host, std::uint16_t port = 0) noexcept;
 
 private:
@@ -179,9 +182,9 @@ private:
     std::shared_ptr<ssl_ctx_st> ctx_;
 };
 
-// Behind a failure of TLS, what a person wants to know: "the certificate is for a.example, not for localhost". Empty
-// where OpenSSL's own words (error::message()) say it all. For CommSession::handle_tls_failure(), with the session's
-// get_ssl_error() and get_verify_result().
+// Behind a failure of TLS, what a person wants to know: "the certificate is for a.example, not for
+// localhost". Empty where OpenSSL's own words (error::message()) say it all. For
+// CommSession::handle_tls_failure(), with the session's get_ssl_error() and get_verify_result().
 [[nodiscard]] std::string explain_failure(const ssl_st *ssl, unsigned long openssl_error, long verify_result);
 
 } // namespace tls

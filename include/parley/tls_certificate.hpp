@@ -1,5 +1,5 @@
-// tls::certificate: who we are, for a peer: a certificate, the chain behind it and the private key; and tls::trust:
-// whom we believe. Both are given to the options of a tls::context (tls.hpp).
+// tls::certificate: who we are, for a peer: a certificate, the chain behind it and the private key; and
+// tls::trust: whom we believe. Both are given to the options of a tls::context (tls.hpp).
 //
 //     auto shop = parley::tls::certificate::files("shop.pem", "shop.key").value();
 //     auto here = parley::tls::certificate::self_signed({"localhost", "127.0.0.1"}).value();
@@ -24,21 +24,22 @@ struct certificate_data;
 struct access;
 } // namespace detail
 
-// A value, cheap to copy, never changed; any thread. Whoever makes one knows that all of it parses and that the key
-// belongs to the certificate. An error is of the category `tls` with OpenSSL's reason, or a system error, and its
-// detail names the file (or "the PEM text") and the line of the block that is wrong.
+// A value, cheap to copy, never changed; any thread. Whoever makes one knows that all of it parses and that
+// the key belongs to the certificate. An error is of the category `tls` with OpenSSL's reason, or a system
+// error, and its detail names the file (or "the PEM text") and the line of the block that is wrong.
 class certificate {
 public:
-    // Two PEM files, which are read at once: the certificate followed by the chain that leads to its authority, and
-    // its private key. `passphrase` is for an encrypted key, and kept for load_again(); nobody is asked for one.
+    // Two PEM files, which are read at once: the certificate followed by the chain that leads to its
+    // authority, and its private key. `passphrase` is for an encrypted key, and kept for load_again(); nobody
+    // is asked for one.
     static result<certificate> files(std::string chain_file, std::string key_file,
                                      std::string_view passphrase = {});
     // The same from memory.
     static result<certificate> pem(std::string_view chain, std::string_view key,
                                    std::string_view passphrase = {});
-    // For development: signed by itself, with a fresh P-256 key, for these DNS names and IP addresses, from an hour
-    // ago until `validity` from now. A client believes it only if it is told to: trust().pem(chain_pem()).
-    // std::errc::invalid_argument without a name.
+    // For development: signed by itself, with a fresh P-256 key, for these DNS names and IP addresses, from
+    // an hour ago until `validity` from now. A client believes it only if it is told to:
+    // trust().pem(chain_pem()). std::errc::invalid_argument without a name.
     static result<certificate> self_signed(const std::vector<std::string> &names,
                                            std::chrono::hours validity = std::chrono::hours(14 * 24));
 
@@ -61,8 +62,8 @@ private:
     std::shared_ptr<const detail::certificate_data> data_;
 };
 
-// Authorities to believe, and lists of what they have revoked. Each function adds one thing and returns the object.
-// Files are read when a context is made or reloaded; errors are told there.
+// Authorities to believe, and lists of what they have revoked. Each function adds one thing and returns the
+// object. Files are read when a context is made or reloaded; errors are told there.
 class trust {
 public:
     trust() = default;
@@ -75,8 +76,8 @@ public:
         system_ = true;
         return *this;
     }
-    // Certificate revocation lists (CRL), PEM. With one, every certificate of a peer's chain is looked up, so there
-    // must be a list in date of each authority in it.
+    // Certificate revocation lists (CRL), PEM. With one, every certificate of a peer's chain is looked up, so
+    // there must be a list in date of each authority in it.
     trust &revocations_file(std::string pem_file) { return add(kind::revocations_file, std::move(pem_file)); }
     trust &revocations_pem(std::string text) { return add(kind::revocations_text, std::move(text)); }
 

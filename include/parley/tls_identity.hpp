@@ -1,5 +1,5 @@
-// tls::peer_identity: who is at the other end of a TLS connection, and what was agreed with it. A handler asks its
-// connection (connection<P>::tls_peer()); callbacks ask tls::identify(get_ssl()).
+// tls::peer_identity: who is at the other end of a TLS connection, and what was agreed with it. A handler
+// asks its connection (connection<P>::tls_peer()); callbacks ask tls::identify(get_ssl()).
 //
 //     auto who = peer.tls_peer();
 //     if (!who || !who->verified)

@@ -1,4 +1,5 @@
-// The end of a TLS connection: close_notify is sent, and missed where its absence means that something is missing.
+// The end of a TLS connection: close_notify is sent, and missed where its absence means that something is
+// missing.
 
 #include "one_server.hpp"
 #include "tls_world.hpp"

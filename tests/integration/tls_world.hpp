@@ -1,4 +1,5 @@
-// What the tests of TLS share: an authority, contexts under it, and a server that keeps what it learned of its clients.
+// What the tests of TLS share: an authority, contexts under it, and a server that keeps what it learned of
+// its clients.
 
 #pragma once
 

@@ -21,8 +21,8 @@ namespace detail {
 [[nodiscard]] error session_error(const CommSession &session, int state, int error, parley::stage otherwise,
                                   std::string_view peer, std::chrono::nanoseconds elapsed);
 
-// Inside the session's handle_tls_failure(): an error without a code, whose detail says for people what was wrong;
-// add_tls_words() gives it to the failure that session_error() makes of it later, if that is one of TLS.
+// Inside the session's handle_tls_failure(): an error without a code whose detail says what was wrong, for
+// people; add_tls_words() gives it to the failure that session_error() makes of it later, if that is of TLS.
 [[nodiscard]] error tls_words(const CommSession &session, const ssl_st *ssl) noexcept;
 void add_tls_words(error &failure, const error &words) noexcept;
 
