@@ -157,6 +157,7 @@ public:
     static void announced_message_complete(Entry *entry);
     // The entry lets go of the announced message, which is not complete.
     static CommMessageIn *drop_announced(Entry *entry);
+    static void abandon_announced(Entry *entry);
     static void interrupt(Entry *entry, int error);
     static void tell_interrupted(Entry *entry, CommSession *session, CommMessageIn *message, int state,
                                  int error, int cause, int limit);

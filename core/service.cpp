@@ -163,7 +163,7 @@ void CommMachine::service_message(Entry *entry) {
     if (ticket_cancelled(session)) {
         // It was still receiving when cancel() took it: no TOREPLY any more.
         if (entry->announced)
-            drop_announced(entry);
+            abandon_announced(entry);
         *end = nullptr;
         entry->turn_count--;
         turn_over(entry, turn);
@@ -287,7 +287,7 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
     int keep = session->keep_alive_timeout();
     bool unread = entry->announced && entry->session == session;
     if (unread)
-        drop_announced(entry);
+        abandon_announced(entry);
     entry->turns = turn->next;
     entry->turn_count--;
     turn_over(entry, turn);

@@ -61,7 +61,7 @@ void CommMachine::session_destroyed(CommSession *session) {
         return;
     if (CommTurn *turn = session->passive ? session->turn : nullptr) {
         if (turn->in_place && Loop::current() == entry->loop && entry->announced && entry->session == session)
-            drop_announced(entry);
+            abandon_announced(entry);
         int expected = TURN_AWAITING;
         if (turn->state.compare_exchange_strong(expected, TURN_DROPPED, std::memory_order_acq_rel)) {
             turn_dropped(turn, cancelled); // with our hold on the entry

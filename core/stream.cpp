@@ -24,6 +24,12 @@ void CommMachine::announced_message_complete(Entry *entry) {
         doom(entry, errno, CC_NONE);
 }
 
+// Its session is over before it is complete.
+void CommMachine::abandon_announced(Entry *entry) {
+    CommSession *session = entry->session;
+    tell_interrupted(entry, session, drop_announced(entry), CS_STATE_ERROR, ECANCELED, CC_CANCEL, -1);
+}
+
 CommMessageIn *CommMachine::drop_announced(Entry *entry) {
     CommMessageIn *message = entry->session->in;
     message->entry = nullptr;

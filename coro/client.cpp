@@ -178,7 +178,8 @@ void client_operation::handle_tls_failure(const SSL *ssl) {
 }
 
 void client_operation::handle(int state, int error_number) {
-    if (state == CS_STATE_SUCCESS) {
+    const bool ended = state == CS_STATE_ERROR && error_number == ECONNRESET && get_cause() == CC_EOF;
+    if (state == CS_STATE_SUCCESS || (ended && answer_ends_with_stream())) {
         succeeded_ = true;
         if (tried_ != 0)
             all_->preferred.store(address_, sync::memory_order_relaxed);

@@ -46,8 +46,8 @@ bool send_base::await_ready() noexcept {
     return true;
 }
 
-bool send_base::begin(context &task, CommMessageOut &message) noexcept {
-    if (!state_->begin_send(task, message, status_))
+bool send_base::begin(context &task, CommMessageOut &message, bool last) noexcept {
+    if (!state_->begin_send(task, message, last, status_))
         return false;
     keep();
     return true;

@@ -17,6 +17,10 @@ namespace detail {
 
 // --- A turn, as the core sees it ---
 
+const void *turn::protocol_settings() const noexcept {
+    return owner_.door_.settings().protocol.get();
+}
+
 int turn::send_timeout() {
     return -1; // the service's total for sending holds
 }
@@ -26,7 +30,7 @@ int turn::receive_timeout() {
 }
 
 int turn::keep_alive_timeout() {
-    return owner_.door_.settings().idle;
+    return last_ ? 0 : owner_.door_.settings().idle;
 }
 
 void turn::handle(int state, int error) {
@@ -416,13 +420,15 @@ bool connection_state::can_send(send_status &status) const noexcept {
     return false;
 }
 
-bool connection_state::begin_send(context &task, CommMessageOut &message, send_status &status) noexcept {
+bool connection_state::begin_send(context &task, CommMessageOut &message, bool last,
+                                  send_status &status) noexcept {
     turn *t = find(turn::phase::open);
     assert(t && !closing_);
     t->phase_ = turn::phase::sending;
     t->answer_ = &message;
     t->status_ = &status;
     t->cancelled_ = false;
+    t->last_ = last;
     status = send_status::pending;
     task.begin(*t);
     if (communicator().reply(t) < 0) {
@@ -495,6 +501,11 @@ CommSession *connection_state::session_to_push() const noexcept {
             return t;
     }
     return nullptr;
+}
+
+bool connection_state::half_close() noexcept {
+    CommSession *session = closing_ ? nullptr : session_to_push();
+    return session && communicator().half_close(session) == 0;
 }
 
 push_wait::push_wait(connection_state *state) noexcept {

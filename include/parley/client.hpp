@@ -184,11 +184,34 @@ private:
 
 namespace detail {
 
+// What a protocol's messages may say beyond what the core asks them (protocol.hpp).
+template <class Response, class Request>
+void announce_request(Response &answer, const Request &message) {
+    if constexpr (requires { answer.answers_to(message); })
+        answer.answers_to(message);
+}
+template <class Response>
+[[nodiscard]] bool ends_with_stream(Response &answer) {
+    if constexpr (requires { answer.end_of_stream(); })
+        return answer.end_of_stream();
+    else
+        return false;
+}
+template <class Request>
+[[nodiscard]] bool repeatable(const Request &message) noexcept {
+    if constexpr (requires { message.retriable(); })
+        return message.retriable();
+    else
+        return false;
+}
+
 template <class P>
 class [[nodiscard]] request_operation final : public client_operation {
 public:
     request_operation(std::shared_ptr<client_state> state, typename P::request &&message) noexcept
-        : client_operation(std::move(state)), message_(std::move(message)) {}
+        : client_operation(std::move(state)), message_(std::move(message)) {
+        announce_request(response_, message_);
+    }
 
     result<typename P::response> await_resume() {
         if (this->succeeded())
@@ -199,6 +222,9 @@ public:
 private:
     CommMessageOut *message_out() override { return &message_; }
     CommMessageIn *message_in() override { return &response_; }
+    bool answer_persists() const noexcept override { return keeps_alive(response_); }
+    bool answer_ends_with_stream() override { return ends_with_stream(response_); }
+    bool may_repeat() const noexcept override { return repeatable(message_); }
 
     typename P::request message_;
     typename P::response response_;
@@ -211,6 +237,7 @@ public:
                            typename P::response &answer) noexcept
         : client_operation(std::move(state)), message_(message), answer_(answer) {
         reset_message(answer_);
+        announce_request(answer_, message_);
     }
 
     result<void> await_resume() {
@@ -223,6 +250,9 @@ private:
     // encode() is not const in the core; protocol.hpp says that it leaves the message as it was.
     CommMessageOut *message_out() override { return const_cast<typename P::request *>(&message_); }
     CommMessageIn *message_in() override { return &answer_; }
+    bool answer_persists() const noexcept override { return keeps_alive(answer_); }
+    bool answer_ends_with_stream() override { return ends_with_stream(answer_); }
+    bool may_repeat() const noexcept override { return repeatable(message_); }
 
     const typename P::request &message_;
     typename P::response &answer_;

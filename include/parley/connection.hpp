@@ -136,7 +136,10 @@ public:
 private:
     CommMessageIn *message_in() override {
         message_bound();
-        return &request;
+        if constexpr (has_input<typename P::request>)
+            return request.input(*this, protocol_settings());
+        else
+            return &request;
     }
 };
 
@@ -261,7 +264,7 @@ protected:
         if (held_)
             state_->release();
     }
-    bool begin(context &task, CommMessageOut &message) noexcept;
+    bool begin(context &task, CommMessageOut &message, bool last) noexcept;
     result<void> end() const;
     [[nodiscard]] connection_state *state() const noexcept { return state_; }
 
@@ -278,7 +281,7 @@ public:
 
     bool await_suspend(std::coroutine_handle<>, context &task) noexcept {
         // encode() is not const in the core; protocol.hpp says that it leaves the message as it was.
-        return begin(task, const_cast<M &>(answer_));
+        return begin(task, const_cast<M &>(answer_), !keeps_alive(answer_));
     }
     result<void> await_resume() const { return end(); }
 
@@ -292,7 +295,9 @@ public:
     send_owned_operation(connection_state *from, typename P::response &&answer) noexcept
         : send_base(from), answer_(std::move(answer)) {}
 
-    bool await_suspend(std::coroutine_handle<>, context &task) noexcept { return begin(task, answer_); }
+    bool await_suspend(std::coroutine_handle<>, context &task) noexcept {
+        return begin(task, answer_, !keeps_alive(answer_));
+    }
     result<void> await_resume() {
         // Where both sides speak the same message, its memory is used for the next request.
         if constexpr (std::is_same_v<typename P::request, typename P::response>) {

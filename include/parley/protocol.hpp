@@ -11,6 +11,17 @@
 // program needs both of both. A message that has `void clear()`, which makes it ready to be parsed into again
 // and keeps its memory, is reused without allocating; others are replaced by a new one. A message sent by
 // const reference has an encode() that leaves it as it was.
+//
+// More that a message may have, for protocols that need it:
+//     bool keep_alive() const      of what is sent or received: false, the connection is closed behind it
+//     bool end_of_stream()         of a response: the peer has closed; true if that completes it
+//     bool retriable() const       of a request: it may be sent twice for once, when a connection that was kept alive
+//                                  turns out to be closed by the peer before any byte of an answer
+//     answers_to(const request &)  of a response: called before it is parsed into
+//     CommMessageIn *input(CommSession &, const void *settings)   of a request: what is parsed into, if that is
+//                                  not the message itself but something that it owns and that stays where it is
+//                                  while the message moves; for messages that are used while they come
+//                                  (CommMessageIn::announce). `settings`: service_options::protocol_settings()
 
 #pragma once
 
@@ -44,13 +55,27 @@ consteval bool check_message() {
     return true;
 }
 
+template <class M>
+concept has_input = requires(M &message, CommSession &session, const void *settings) {
+    { message.input(session, settings) } -> std::convertible_to<CommMessageIn *>;
+};
+
+// Whether the connection can carry another message behind this one.
+template <class M>
+[[nodiscard]] bool keeps_alive(const M &message) noexcept {
+    if constexpr (requires { message.keep_alive(); })
+        return message.keep_alive();
+    else
+        return true;
+}
+
 // For the side that answers: parses requests, sends responses.
 template <class P>
 consteval bool check_service_protocol() {
     static_assert(protocol<P>, "parley: a protocol is a struct with two message classes in it: "
                                "using request = ...; using response = ...;");
     if constexpr (protocol<P>) {
-        static_assert(std::derived_from<typename P::request, CommMessageIn>,
+        static_assert(std::derived_from<typename P::request, CommMessageIn> || has_input<typename P::request>,
                       "parley: a server parses requests: P::request derives from CommMessageIn, publicly");
         static_assert(std::derived_from<typename P::response, CommMessageOut>,
                       "parley: a server sends responses: P::response derives from CommMessageOut, publicly");

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <memory>
 #include <utility>
 
 #include <parley/config.hpp>
@@ -23,6 +24,7 @@ struct service_settings {
     int idle = -1;
     int receive = -1;
     int gap = -1;
+    std::shared_ptr<const void> protocol;
     CommDeadlines deadlines{30'000, 10'000, 60'000};
     bool own_deadlines = false; // else the runtime's
     bool cancel_when_gone = true;
@@ -43,6 +45,12 @@ public:
     // the order of the requests.
     Derived &max_pipeline(int requests) noexcept {
         settings_.max_pipeline = requests < 1 ? 1 : requests;
+        return self();
+    }
+
+    // What the protocol's own messages are told: their limits, say. Given to P::request::input().
+    Derived &protocol_settings(std::shared_ptr<const void> settings) noexcept {
+        settings_.protocol = std::move(settings);
         return self();
     }
 
@@ -89,6 +97,11 @@ public:
     }
 
     [[nodiscard]] const detail::service_settings &settings() const noexcept { return settings_; }
+    // All of them at once: those of other options.
+    Derived &settings(const detail::service_settings &all) {
+        settings_ = all;
+        return self();
+    }
 
 protected:
     service_options() = default;

@@ -254,6 +254,7 @@ TEST_CASE("a reply that is written before the message is complete closes the con
     Peer peer(service.address);
     peer.send("1000\nabc");
     CHECK(peer.line() == "enough\n");
+    CHECK(service.events.take() == Event{"interrupted", CS_STATE_ERROR, ECANCELED, CC_CANCEL});
     CHECK(service.events.take() == replied);
     CHECK(peer.rest().empty());
 }

@@ -191,7 +191,8 @@ private:
     // Additive. After announce(): the rest will not come. State and error are what handle() of a
     // session that is being received would say; its get_cause() and the like say more. On the
     // loop, the last call of the message, before handle_peer_closed(). Its session can still be
-    // replied to when the peer has sent a FIN (ECONNRESET and CC_EOF).
+    // replied to when the peer has sent a FIN (ECONNRESET and CC_EOF). Also with ECANCELED, when
+    // the session is deleted or its reply is written before the message is complete.
     virtual void interrupted(int /*state*/, int /*error*/) {}
     void unbind() noexcept;
 

@@ -128,12 +128,17 @@ private:
 
     // CommSession; message_out() and message_in() are the derived class's.
     int receive_timeout() override { return state_->settings.receive; }
-    int keep_alive_timeout() override { return state_->settings.keep_alive; }
+    int keep_alive_timeout() override { return answer_persists() ? state_->settings.keep_alive : 0; }
     int first_timeout() override { return state_->settings.first_byte; }
     void handle(int state, int error) override;
     void handle_tls_failure(const SSL *ssl) override;
     bool handle_in_place() override { return true; }
-    bool retriable() override { return state_->settings.retriable; }
+    bool retriable() override { return state_->settings.retriable || may_repeat(); }
+
+    // What the messages say, if they say it.
+    [[nodiscard]] virtual bool answer_persists() const noexcept { return true; }
+    [[nodiscard]] virtual bool answer_ends_with_stream() { return false; }
+    [[nodiscard]] virtual bool may_repeat() const noexcept { return false; }
 
     void granted(CommTarget *target) override; // CommSlotWaiter
     void resolved(query &q) noexcept override; // query_client

@@ -48,6 +48,7 @@ public:
 
 protected:
     explicit turn(connection_state &owner) noexcept : owner_(owner) {}
+    [[nodiscard]] const void *protocol_settings() const noexcept;
     // message_in() of the derived class says that the core writes into its message.
     void message_bound() noexcept { bound_ = true; }
 
@@ -81,6 +82,7 @@ private:
     phase phase_ = phase::spare;
     bool bound_ = false;     // the core may write into the message
     bool cancelled_ = false; // the sender was told to stop
+    bool last_ = false;      // the connection is closed behind its answer
 };
 
 // Somebody in connection<P>::close().
@@ -181,7 +183,10 @@ public:
     [[nodiscard]] error recv_error(bool busy) const;
 
     // send(): false when it is decided, true when `status` and the task will be told.
-    bool begin_send(context &task, CommMessageOut &message, send_status &status) noexcept;
+    // `last`: the connection is closed behind it.
+    bool begin_send(context &task, CommMessageOut &message, bool last, send_status &status) noexcept;
+    // Sends a FIN behind all output; false when the connection is gone.
+    bool half_close() noexcept;
     [[nodiscard]] bool can_send(send_status &status) const noexcept;
     [[nodiscard]] error send_error(send_status status) const;
     // A turn that awaits its next request and into which the core does not write yet; or nullptr.
