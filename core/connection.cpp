@@ -214,7 +214,8 @@ void CommMachine::fail(Entry *entry, int state, int error, int cause) {
 
 void CommMachine::close(Entry *entry) {
     Loop *loop = entry->loop;
-    bool orderly = entry->state != CONN_STATE_ERROR && !entry->broken;
+    // With output that is left the peer must see that something is missing.
+    bool orderly = entry->state != CONN_STATE_ERROR && !entry->broken && entry->outbox == nullptr;
     entry->state = CONN_STATE_CLOSING;
     list_del(&entry->list);
     INIT_LIST_HEAD(&entry->list);

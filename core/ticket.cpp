@@ -286,7 +286,9 @@ void CommMachine::cancel_session(CommSession *session) {
                 close_dropped(entry);
             return;
         }
-        if (expected == TURN_RECEIVING || turn->ready)
+        if (expected == TURN_RECEIVING && entry->turn_count == 0)
+            close_dropped(entry); // nothing is owed to the peer: an orderly end
+        else if (expected == TURN_RECEIVING || turn->ready)
             doom(entry, ECANCELED, CC_CANCEL);
     } else if (entry->session == session && Loop::current() == entry->loop) {
         if (entry->state == CONN_STATE_CONNECTING || entry->state == CONN_STATE_RECEIVING)

@@ -388,6 +388,12 @@ void CommMachine::tls_remember(Entry *entry) {
 void CommMachine::tls_report(Entry *entry, CommSession *session) {
     session->ssl_error = entry->tls->error;
     session->verify_result = static_cast<int>(entry->tls->verify);
+    if (entry->tls->ssl != nullptr && (entry->tls->error != 0 || entry->tls->verify != X509_V_OK))
+        session->handle_tls_failure(entry->tls->ssl);
+}
+
+const SSL *CommSession::get_ssl() const {
+    return entry != nullptr && entry->tls != nullptr && !entry->handshaking ? entry->tls->ssl : nullptr;
 }
 
 bool CommMachine::tls_truncated(const Entry *entry) {

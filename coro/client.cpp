@@ -164,11 +164,17 @@ void client_operation::granted(CommTarget *) {
 
 void client_operation::submit() noexcept {
     phase_ = phase::in_flight;
+    failure_ = error();
     if (task_->loop().communicator().request(this, &target()) == 0)
         return;
     const int failure = errno;
     target().release();
     next_address(errno_error(failure, parley::stage::connect, target().where().to_string(), elapsed()));
+}
+
+void client_operation::handle_tls_failure(const SSL *ssl) {
+    if (!given_up_)
+        failure_ = tls_words(*this, ssl);
 }
 
 void client_operation::handle(int state, int error_number) {
@@ -186,6 +192,7 @@ void client_operation::handle(int state, int error_number) {
     }
     error failure = session_error(*this, state, error_number, parley::stage::receive,
                                   target().where().to_string(), elapsed());
+    add_tls_words(failure, failure_);
     if (state == CS_STATE_ERROR && get_cause() == CC_CONNECT && !cancelled_)
         next_address(std::move(failure));
     else

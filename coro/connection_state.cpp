@@ -50,6 +50,10 @@ void turn::handle_half_closed() {
     owner_.half_closed();
 }
 
+void turn::handle_tls_failure(const SSL *ssl) {
+    owner_.tls_failed(*this, ssl);
+}
+
 // The task in send() is told to stop before all was written: what the peer has is half a message.
 void turn::cancel() noexcept {
     cancelled_ = true;
@@ -245,8 +249,11 @@ void connection_state::turn_failed(turn &t, int state, int error_number) noexcep
     const bool was_sending = t.phase_ == turn::phase::sending;
     const bool is_first = !ended_ || clean_end_;
     const context *waiting = was_sending ? t.sender_ : receiver_;
-    note_failure(session_error(t, state, error_number, was_sending ? stage::send : stage::receive, resource(),
-                               waiting ? since(*waiting) : std::chrono::nanoseconds()));
+    error failure = session_error(t, state, error_number, was_sending ? stage::send : stage::receive,
+                                  resource(), waiting ? since(*waiting) : std::chrono::nanoseconds());
+    if (!ended_)
+        add_tls_words(failure, ending_);
+    note_failure(std::move(failure));
     if (!was_sending)
         clean_end_ = is_first && state == CS_STATE_ERROR && error_number == 0 && t.get_cause() == CC_EOF;
 
@@ -451,31 +458,6 @@ error connection_state::send_error(send_status status) const {
         break;
     }
     return error(errc::closed, stage::send, resource());
-}
-
-// --- Who is there ---
-
-endpoint connection_state::peer() const {
-    if (ended_)
-        return endpoint::parse(ending_.peer()).value_or(endpoint());
-    for (const turn *t = first_; t; t = t->next_) {
-        if (const CommTarget *target = t->peer()) {
-            const struct sockaddr *address = nullptr;
-            socklen_t length = 0;
-            target->get_addr(&address, &length);
-            return endpoint(address, length);
-        }
-    }
-    return {};
-}
-
-endpoint connection_state::local() const {
-    struct sockaddr_storage storage;
-    auto *address = reinterpret_cast<struct sockaddr *>(&storage);
-    socklen_t length = sizeof storage;
-    if (!first_ || first_->get_local_addr(address, &length) < 0)
-        return {};
-    return endpoint(address, length);
 }
 
 std::chrono::nanoseconds connection_state::since(const context &task) const noexcept {

@@ -4,8 +4,11 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <new>
+#include <string>
 
 #include <parley/core/Communicator.h>
+#include <parley/tls.hpp>
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -83,6 +86,21 @@ error session_error(const CommSession &session, int state, int error_number, par
         return timed_out_error(stage_of(cause, otherwise), peer, elapsed,
                                std::chrono::milliseconds(session.get_limit()));
     return error(code_of(error_number), stage_of(cause, otherwise), peer, elapsed);
+}
+
+error tls_words(const CommSession &session, const ssl_st *ssl) noexcept {
+    try {
+        const std::string text =
+            tls::explain_failure(ssl, session.get_ssl_error(), session.get_verify_result());
+        return error(std::error_code(), stage::tls, {}, {}, text);
+    } catch (const std::bad_alloc &) {
+        return {}; // OpenSSL's own words have to do
+    }
+}
+
+void add_tls_words(error &failure, const error &words) noexcept {
+    if (!words.detail().empty() && failure.code().category() == tls_category())
+        failure.set_detail(words.detail());
 }
 
 error timed_out_error(parley::stage where, std::string_view peer, std::chrono::nanoseconds elapsed,

@@ -13,6 +13,7 @@
 
 #include <coroutine>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -22,6 +23,7 @@
 #include <parley/endpoint.hpp>
 #include <parley/protocol.hpp>
 #include <parley/result.hpp>
+#include <parley/tls_identity.hpp>
 
 namespace parley::inline PARLEY_ABI {
 
@@ -101,6 +103,12 @@ public:
     [[nodiscard]] endpoint peer() const { return state_ ? state_->peer() : endpoint(); }
     // The address that the peer connected to.
     [[nodiscard]] endpoint local() const { return state_ ? state_->local() : endpoint(); }
+
+    // Who is at the other end as far as TLS knows, and what was agreed: from the first recv() on that gave a
+    // request until the connection is closed. Nothing without TLS. Makes copies: ask once.
+    [[nodiscard]] std::optional<tls::peer_identity> tls_peer() const {
+        return state_ ? state_->tls_peer() : std::nullopt;
+    }
 
     // Whether there is a connection in this handle; not whether it is still alive.
     explicit operator bool() const noexcept { return state_ != nullptr; }

@@ -49,6 +49,8 @@
 #include <parley/task_local.hpp>
 #include <parley/timeout.hpp>
 #include <parley/tls.hpp>
+#include <parley/tls_certificate.hpp>
+#include <parley/tls_identity.hpp>
 #include <parley/wait_signal.hpp>
 #include <parley/when_all.hpp>
 #include <parley/when_any.hpp>

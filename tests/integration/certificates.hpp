@@ -11,6 +11,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,7 @@ struct openssl_free {
     }
 };
 using key_ptr = std::unique_ptr<EVP_PKEY, openssl_free<EVP_PKEY_free>>;
+using revocations_ptr = std::unique_ptr<X509_CRL, openssl_free<X509_CRL_free>>;
 using certificate_ptr = std::unique_ptr<X509, openssl_free<X509_free>>;
 
 // Somebody with a key and a certificate.
@@ -33,6 +35,19 @@ public:
     static identity self_signed(const std::string &name, bool authority = false) {
         identity one;
         one.make(name, "", authority, -3600, 86400, nullptr);
+        return one;
+    }
+    // An authority under this one.
+    identity issue_authority(const std::string &name) const {
+        identity one;
+        one.make(name, "", true, -3600, 86400, this);
+        return one;
+    }
+    // With an RSA key of so many bits.
+    identity issue_rsa(const std::string &name, const std::string &alternative, unsigned bits) const {
+        identity one;
+        one.key_.reset(EVP_RSA_gen(bits));
+        one.make(name, alternative, false, -3600, 86400, this);
         return one;
     }
     // `alternative`: "DNS:localhost,IP:127.0.0.1". Times in seconds from now.
@@ -54,7 +69,51 @@ public:
         std::fclose(file);
     }
 
+    std::string certificate_pem() const {
+        return text([this](BIO *out) { return PEM_write_bio_X509(out, certificate_.get()); });
+    }
+    std::string key_pem() const {
+        return text([this](BIO *out) {
+            return PEM_write_bio_PrivateKey(out, key_.get(), nullptr, nullptr, 0, nullptr, nullptr);
+        });
+    }
+    // Encrypted.
+    std::string key_pem(const std::string &passphrase) const {
+        return text([&](BIO *out) {
+            return PEM_write_bio_PKCS8PrivateKey(out, key_.get(), EVP_aes_256_cbc(), passphrase.c_str(),
+                                                 static_cast<int>(passphrase.size()), nullptr, nullptr);
+        });
+    }
+    // What this authority has revoked, an hour ago; the next list is due `until` seconds from now.
+    std::string revocations(std::initializer_list<const identity *> revoked, long until = 86400) const {
+        revocations_ptr list(X509_CRL_new());
+        X509_CRL_set_version(list.get(), X509_CRL_VERSION_2);
+        X509_CRL_set_issuer_name(list.get(), X509_get_subject_name(certificate_.get()));
+        std::unique_ptr<ASN1_TIME, openssl_free<ASN1_TIME_free>> when(X509_gmtime_adj(nullptr, -3600));
+        X509_CRL_set1_lastUpdate(list.get(), when.get());
+        for (const identity *one : revoked) {
+            X509_REVOKED *entry = X509_REVOKED_new();
+            X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(one->certificate_.get()));
+            X509_REVOKED_set_revocationDate(entry, when.get());
+            check(X509_CRL_add0_revoked(list.get(), entry) == 1);
+        }
+        when.reset(X509_gmtime_adj(nullptr, until));
+        X509_CRL_set1_nextUpdate(list.get(), when.get());
+        check(X509_CRL_sign(list.get(), key_.get(), EVP_sha256()) > 0);
+        return text([&](BIO *out) { return PEM_write_bio_X509_CRL(out, list.get()); });
+    }
+    X509 *x509() const { return certificate_.get(); }
+    EVP_PKEY *key() const { return key_.get(); }
+
 private:
+    template <class Write>
+    static std::string text(Write write) {
+        std::unique_ptr<BIO, openssl_free<BIO_free_all>> out(BIO_new(BIO_s_mem()));
+        check(out && write(out.get()) == 1);
+        char *data = nullptr;
+        const long size = BIO_get_mem_data(out.get(), &data);
+        return {data, static_cast<std::size_t>(size)};
+    }
     static void check(bool ok) {
         if (ok)
             return;
@@ -65,7 +124,8 @@ private:
     void make(const std::string &name, const std::string &alternative, bool authority, long from, long until,
               const identity *issuer) {
         static long serial = 1;
-        key_.reset(EVP_EC_gen("P-256"));
+        if (!key_)
+            key_.reset(EVP_EC_gen("P-256"));
         certificate_.reset(X509_new());
         X509 *x = certificate_.get();
         check(key_ && x);

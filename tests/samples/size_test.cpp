@@ -48,7 +48,7 @@ TEST_CASE("a sample has fewer than 80 lines and begins with a comment of three")
             CHECK(lines.at(i).starts_with("// "));
         CHECK(lines.at(3) == "");
     }
-    CHECK(samples == 20);
+    CHECK(samples >= 21);
 }
 
 TEST_CASE("the server that the README shows has 20 lines, the client 8") {

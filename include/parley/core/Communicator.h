@@ -276,6 +276,10 @@ private:
     // more of the request until Communicator::end_output(). Only then do the times for the answer
     // run; an answer that is complete before that ends the session, and the connection is closed.
     virtual bool sends_more() { return false; }
+    // Additive. TLS failed, in the handshake or later; get_ssl_error() and get_verify_result() say so already,
+    // handle() follows. The last chance to look at what `ssl` knows of the peer; delete nothing here. On the
+    // connection's loop, whatever thread handle() runs on. Not for turns that await their reply.
+    virtual void handle_tls_failure(const SSL * /*ssl*/) {}
 
 protected:
     CommTarget *get_target() const { return target; }
@@ -285,6 +289,10 @@ protected:
     int get_local_addr(struct sockaddr *addr, socklen_t *addrlen) const;
     // Additive. The descriptor of its connection, to be named in logs and left alone; -1 as above. On its loop.
     int get_fd() const;
+    // Additive. TLS of its connection, to be looked at (the peer's certificate, version, cipher): nullptr
+    // without TLS, until the handshake is through, and after the connection was closed. On its loop, and
+    // valid until the caller returns to that.
+    const SSL *get_ssl() const;
     CommMessageOut *get_message_out() const { return out; }
     CommMessageIn *get_message_in() const { return in; }
     long long get_seq() const { return seq; } // turns of this connection, from 0

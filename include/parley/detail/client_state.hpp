@@ -49,7 +49,7 @@ public:
     [[nodiscard]] const endpoint &where() const noexcept { return where_; }
 
 private:
-    int init_ssl(SSL *ssl) override { return tls::context::prepare_client(ssl, host_); }
+    int init_ssl(SSL *ssl) override { return tls::context::prepare_client(ssl, host_, where_.port()); }
 
     endpoint where_;
     std::string host_;
@@ -131,6 +131,7 @@ private:
     int keep_alive_timeout() override { return answer_persists() ? state_->settings.keep_alive : 0; }
     int first_timeout() override { return state_->settings.first_byte; }
     void handle(int state, int error) override;
+    void handle_tls_failure(const SSL *ssl) override;
     bool handle_in_place() override { return true; }
     bool retriable() override { return state_->settings.retriable || may_repeat(); }
 
@@ -178,7 +179,7 @@ private:
     std::int64_t total_until_ = for_ever; // on the clock of CommLoop::now()
     std::int64_t stage_until_ = for_ever;
     std::int64_t armed_until_ = for_ever;
-    error failure_;
+    error failure_; // before handle(): TLS' words about it
     phase phase_ = phase::idle;
     bool starting_ = false; // await_suspend() is on the stack
     bool cancelled_ = false;

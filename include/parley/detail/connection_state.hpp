@@ -20,6 +20,7 @@
 #include <parley/endpoint.hpp>
 #include <parley/error.hpp>
 #include <parley/result.hpp>
+#include <parley/tls_identity.hpp>
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -62,6 +63,7 @@ private:
     bool handle_in_place() override { return true; }
     void handle_peer_closed() override;
     void handle_half_closed() override;
+    void handle_tls_failure(const SSL *ssl) override;
 
     void cancel() noexcept override;
     const char *name() const noexcept override { return "send"; }
@@ -70,6 +72,7 @@ private:
     int descriptor() const noexcept override { return get_fd(); }
 
     const CommTarget *peer() const noexcept { return get_target(); }
+    const SSL *ssl() const noexcept { return get_ssl(); }
 
     connection_state &owner_;
     turn *next_ = nullptr;             // the one that came after it
@@ -168,6 +171,7 @@ public:
     // -1 when it is closed.
     [[nodiscard]] int descriptor() const noexcept final;
     [[nodiscard]] endpoint local() const;
+    [[nodiscard]] std::optional<tls::peer_identity> tls_peer() const;
 
     // recv(): whether it has not to wait; waits; the oldest request, whose turn is then open, or nullptr.
     [[nodiscard]] bool is_receiving() const noexcept { return receiving_; }
@@ -252,6 +256,7 @@ private:
     void turn_failed(turn &t, int state, int error) noexcept;
     void peer_closed(turn &t) noexcept;
     void half_closed() noexcept;
+    void tls_failed(turn &t, const SSL *ssl) noexcept;
     void unlinked() noexcept;
 
     void note_failure(error failure) noexcept;
@@ -284,7 +289,7 @@ private:
     CommLoop &home_;
     context *receiver_ = nullptr; // suspended in recv()
     turn *first_ = nullptr;       // all turns; those with requests in the order of arrival
-    error ending_;                // why it ended, if it did; names the peer
+    error ending_;                // why it ended, if it did; names the peer. Before: TLS' words about it
     waiters<close_wait> closers_;
     connection_state *next_listed_ = nullptr; // of the calling loop's
     connection_state **place_listed_ = nullptr;

@@ -9,6 +9,7 @@
 #include <parley/error.hpp>
 
 class CommSession;
+struct ssl_st;
 
 namespace parley::inline PARLEY_ABI {
 namespace detail {
@@ -19,6 +20,11 @@ namespace detail {
 // Inside the session's handle(state, error), which was not a success.
 [[nodiscard]] error session_error(const CommSession &session, int state, int error, parley::stage otherwise,
                                   std::string_view peer, std::chrono::nanoseconds elapsed);
+
+// Inside the session's handle_tls_failure(): an error without a code whose detail says what was wrong, for
+// people; add_tls_words() gives it to the failure that session_error() makes of it later, if that is of TLS.
+[[nodiscard]] error tls_words(const CommSession &session, const ssl_st *ssl) noexcept;
+void add_tls_words(error &failure, const error &words) noexcept;
 
 // From errno.
 [[nodiscard]] error errno_error(int error_number, parley::stage where, std::string_view peer,
