@@ -96,11 +96,11 @@ parley::task<int> run(std::uint16_t port) {
         std::cerr << local.error() << '\n';
         co_return 1;
     }
-    std::cout << "listening on http://" << *local << std::endl;
+    std::cout << "listening on " << *local << std::endl;
     co_await parley::wait_signal(SIGINT, SIGTERM);
     auto drained = co_await door.drain(5s);
     if (drained)
-        std::cout << *drained;
+        std::cout << *drained << '\n';
     co_return drained ? 0 : 1;
 }
 // [/server]

@@ -59,6 +59,8 @@ public:
     // What stood in the place of {name} in the route's pattern, percent-decoded; empty for none.
     [[nodiscard]] std::string_view parameter(std::string_view name) const noexcept;
     [[nodiscard]] endpoint peer() const { return connection_.peer(); }
+    // Who that is under TLS; nothing without.
+    [[nodiscard]] std::optional<tls::peer_identity> tls_peer() const { return connection_.tls_peer(); }
 
     // The body.
 
