@@ -430,9 +430,10 @@ void CommMachine::client_failed(Entry *entry, int state, int error, int cause) {
     CommTarget *target = entry->target;
     CommPool *pool = entry->pool;
     int limit = expired_limit(entry);
-    bool stale = state == CS_STATE_ERROR && session->seq > 0 && !entry->got_bytes &&
-                 (error == ECONNRESET || error == EPIPE) && !session->retried && !loop->stopping() &&
-                 !ticket_cancelled(session);
+    // Also under TLS without close_notify: many servers do not say goodbye to an idle connection.
+    bool gone = error == ECONNRESET || error == EPIPE || (error == -SSL_ERROR_SSL && tls_truncated(entry));
+    bool stale = state == CS_STATE_ERROR && session->seq > 0 && !entry->got_bytes && gone &&
+                 !session->retried && !loop->stopping() && !ticket_cancelled(session);
     if (stale)
         Loop::count(loop->tally.stale_hits);
     if (cause == CC_NONE)

@@ -42,31 +42,58 @@ struct anybody {
     std::unique_ptr<SSL_CTX, openssl_free<SSL_CTX_free>> ctx{SSL_CTX_new(TLS_client_method())};
 };
 
+// A port of this machine, and what comes to it.
+class listener {
+public:
+    listener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in any{};
+        any.sin_family = AF_INET;
+        any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t length = sizeof any;
+        REQUIRE(::bind(fd_, reinterpret_cast<sockaddr *>(&any), length) == 0);
+        REQUIRE(::listen(fd_, 5) == 0);
+        ::getsockname(fd_, reinterpret_cast<sockaddr *>(&any), &length);
+        local = endpoint("127.0.0.1", ntohs(any.sin_port));
+    }
+    listener(const listener &) = delete;
+    ~listener() { ::close(fd_); }
+
+    // Serves one connection, which is closed without a goodbye.
+    template <class How>
+    void serve(SSL_CTX *ctx, How how) {
+        const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+        {
+            old_school peer(fd, ctx, false);
+            how(peer);
+        }
+        ::close(fd);
+    }
+    endpoint local;
+
+private:
+    int fd_;
+};
+
+std::unique_ptr<SSL_CTX, openssl_free<SSL_CTX_free>> context_of(const identity &who) {
+    std::unique_ptr<SSL_CTX, openssl_free<SSL_CTX_free>> ctx(SSL_CTX_new(TLS_server_method()));
+    SSL_CTX_use_certificate(ctx.get(), who.x509());
+    SSL_CTX_use_PrivateKey(ctx.get(), who.key());
+    return ctx;
+}
+
 // What a client of parley's gets from a server that answers `text` and ends like `how`.
 template <class How>
 parley::result<line_message> answered(const tls_world &w, std::string text, How how,
                                       std::chrono::milliseconds keep_alive = 60s) {
-    std::unique_ptr<SSL_CTX, openssl_free<SSL_CTX_free>> ctx(SSL_CTX_new(TLS_server_method()));
-    SSL_CTX_use_certificate(ctx.get(), w.localhost.x509());
-    SSL_CTX_use_PrivateKey(ctx.get(), w.localhost.key());
-    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in any{};
-    any.sin_family = AF_INET;
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof any;
-    REQUIRE(::bind(listener, reinterpret_cast<sockaddr *>(&any), length) == 0);
-    REQUIRE(::listen(listener, 1) == 0);
-    ::getsockname(listener, reinterpret_cast<sockaddr *>(&any), &length);
+    const auto ctx = context_of(w.localhost);
+    listener at;
     std::thread server([&] {
-        const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-        {
-            old_school peer(fd, ctx.get(), false);
+        at.serve(ctx.get(), [&](old_school &peer) {
             CHECK(peer.recv_some() == "hello\n");
             if (!text.empty())
                 peer.send(text);
             how(peer);
-        }
-        ::close(fd);
+        });
     });
     parley::runtime rt(with_loops(1));
     auto answer =
@@ -75,9 +102,8 @@ parley::result<line_message> answered(const tls_world &w, std::string text, How 
             parley::client<lines> c(to, parley::client_options().tls(with).keep_alive(keep));
             auto got = co_await c.request(line_message("hello"));
             co_return got;
-        }(endpoint("127.0.0.1", ntohs(any.sin_port)), w.client(), keep_alive));
+        }(at.local, w.client(), keep_alive));
     server.join();
-    ::close(listener);
     return answer;
 }
 
@@ -156,4 +182,32 @@ TEST_CASE("TLS truncation: a client says goodbye as well") {
         0s);
     CHECK(answer);
     CHECK(end == SSL_ERROR_ZERO_RETURN);
+}
+
+TEST_CASE("TLS truncation: a kept-alive connection that ended without a goodbye is no loss to a retriable "
+          "request") {
+    const tls_world w;
+    const auto ctx = context_of(w.localhost);
+    listener at;
+    std::thread server([&] {
+        at.serve(ctx.get(), [](old_school &peer) {
+            CHECK(peer.recv_some() == "1\n");
+            peer.send("1\n");
+            CHECK(peer.recv_some() == "2\n"); // and no answer
+        });
+        at.serve(ctx.get(), [](old_school &peer) {
+            CHECK(peer.recv_some() == "2\n");
+            peer.send("2\n");
+        });
+    });
+    parley::runtime rt(with_loops(1));
+    rt.sync_wait([](endpoint to, tls::context with) -> parley::task<> {
+        parley::client<lines> c(to, parley::client_options().tls(with).retriable());
+        for (const char *text : {"1", "2"}) {
+            auto got = co_await c.request(line_message(text));
+            REQUIRE(got);
+            CHECK(got->text() == text);
+        }
+    }(at.local, w.client()));
+    server.join();
 }
