@@ -321,6 +321,7 @@ public:
     CommConnection *connection() const { return get_connection(); }
     bool peer_there() const { return get_target()->has_idle_conn() != 0; }
     long long sequence() const { return get_seq(); }
+    const SSL *ssl() const { return get_ssl(); }
     Address peer() const {
         const struct sockaddr *addr;
         Address copy;

@@ -140,6 +140,14 @@ public:
     }
     // Minus an SSL_get_error() code.
     bool refused_by_tls() const { return state == CS_STATE_ERROR && error == -SSL_ERROR_SSL && handled == 1; }
+    std::string failed_at; // the server name that the failed SSL had asked for, before handle()
+
+private:
+    void handle_tls_failure(const SSL *ssl) override {
+        const char *asked = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+        if (handled == 0 && asked != nullptr && get_ssl_error() != 0)
+            failed_at = asked;
+    }
 };
 
 // The other end: blocking, with the guard of its socket.

@@ -504,3 +504,35 @@ TEST_CASE("the end of the stream without close_notify ends nothing else: the rep
         REQUIRE(service.finish());
     }
 }
+
+TEST_CASE("a session may look at its TLS: on its loop while the connection is there, and when it fails") {
+    Running comm(1, 0);
+    Context server = server_context(), client = client_context();
+    TlsLines service;
+    std::string version, server_name;
+    service.stay = true;
+    service.on_request = [&](Served &turn) {
+        version = SSL_get_version(turn.ssl());
+        server_name = SSL_get_servername(turn.ssl(), TLSEXT_NAMETYPE_host_name);
+        turn.out.text = "seen";
+        comm.reply(&turn);
+    };
+    REQUIRE(service.start_tls(comm, server.get()) == 0);
+    TlsTarget target(service.address(), client.get());
+    TlsAsk good("hello");
+    REQUIRE(comm.request(&good, &target) == 0);
+    REQUIRE(good.done.wait());
+    CHECK(good.is(CS_STATE_SUCCESS, 0));
+    CHECK(good.failed_at.empty());
+    CHECK(version == "TLSv1.3");
+    CHECK(server_name == "good.test");
+
+    TlsTarget other(service.address(), client.get());
+    other.name = "other.test"; // the certificate is not for that
+    TlsAsk bad("hello");
+    REQUIRE(comm.request(&bad, &other) == 0);
+    REQUIRE(bad.done.wait());
+    CHECK(bad.refused_by_tls());
+    CHECK(bad.failed_at == "other.test");
+    CHECK(service.finish());
+}
