@@ -6,7 +6,7 @@
 #include <ctime>
 #include <system_error>
 
-#include <parley/http/router.hpp>
+#include <parley/http/date.hpp>
 #include <parley/http/status.hpp>
 #include <parley/loop.hpp>
 #include <parley/timeout.hpp>
@@ -25,21 +25,13 @@ constexpr auto worth_waiting = 2s;
 // Never inlined: a fiber's code must not keep the address of a thread-local variable in a register.
 [[gnu::noinline]] std::string_view date_now() {
     static thread_local std::time_t second = 0;
-    static thread_local char text[64];
-    static thread_local std::size_t length = 0;
+    static thread_local std::string text;
     const std::time_t now = parley::sys::current().realtime_ns() / 1'000'000'000;
-    if (now != second || length == 0) {
+    if (now != second || text.empty()) {
         second = now;
-        std::tm parts{};
-        gmtime_r(&now, &parts);
-        constexpr const char *days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-        constexpr const char *months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-        length = static_cast<std::size_t>(std::snprintf(
-            text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[parts.tm_wday], parts.tm_mday,
-            months[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec));
+        text = to_date(now);
     }
-    return {text, length};
+    return text;
 }
 
 std::string chunk_head(std::size_t size) {
