@@ -1,6 +1,6 @@
-// Asks HTTP servers: several at once, with a limit of time for all of them.
-//
-//     build/release/samples/16_http_client http://127.0.0.1:8080/hello/world http://127.0.0.1:8080/count/3
+// Asks HTTP servers, several at once, with a limit of time for all of them. While sample 17 runs:
+// 16_http_client http://127.0.0.1:8080/hello/world http://127.0.0.1:8080/count/3
+// Redirections are followed, https is checked; what did not come to an answer says why.
 
 #include <chrono>
 #include <iostream>

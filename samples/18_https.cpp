@@ -1,5 +1,6 @@
-// HTTPS: a server with a certificate that is made on the spot, and two clients: one that trusts it, and one that trusts
-// whom everybody trusts. A real program reads its certificate with tls::certificate::files() (sample 28 has more).
+// HTTPS: a server with a certificate that is made on the spot, and two clients: one that trusts it, and one
+// that trusts whom everybody trusts. A real program reads its certificate with tls::certificate::files();
+// sample 28 has more of TLS.
 
 #include <iostream>
 #include <string>

@@ -16,3 +16,4 @@ enum exit_status : int {
 using arguments = std::span<const std::string_view>; // what follows the command's name
 
 int demo(arguments given);
+int serve(arguments given);

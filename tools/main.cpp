@@ -26,6 +26,8 @@ struct command {
 constexpr command commands[] = {
     {"demo", "demo [--json] [--seconds N]",
      "coroutines and callbacks talk over real sockets; every byte is checked", demo},
+    {"serve", "serve [--port N] [--tls] DIR",
+     "the files of a directory by HTTP or HTTPS; serve --help has more", serve},
 };
 
 void print_help(std::FILE *out) {

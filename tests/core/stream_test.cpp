@@ -365,7 +365,7 @@ TEST_CASE("a client's request in pieces, and the connection serves again") {
     Net net;
     Listener listener;
     scripted::Target target(listener.address());
-    Client first("head\n"), second("again\n");
+    Client first("head\n"), again("again\n");
     first.more = true;
     wire::Inbox<bool> ready;
     first.at_more = [&] { ready.put(true); };
@@ -389,10 +389,10 @@ TEST_CASE("a client's request in pieces, and the connection serves again") {
     peer.send("2\nok");
     CHECK(first.ends.take() == scripted::success(0));
     CHECK(first.in.bytes == "ok");
-    CHECK(net.comm.request(&second, &target) == 0);
+    CHECK(net.comm.request(&again, &target) == 0);
     CHECK(peer.line() == "again\n");
     peer.send("1\n!");
-    CHECK(second.ends.take() == scripted::success(1));
+    CHECK(again.ends.take() == scripted::success(1));
 }
 
 TEST_CASE("the answer's time runs from the end of the request") {

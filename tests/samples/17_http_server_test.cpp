@@ -29,11 +29,6 @@ TEST_CASE("the server has routes, whole and streamed bodies, a log, and an end i
     CHECK(peer.read(11) == "hello, you\n");
     CHECK(running.read_line().value_or("").find(" method=GET target=/hello/you status=200 bytes=11 ") !=
           std::string::npos);
-    peer.send("PUT /notes/7" + host + "Content-Length: 8\r\n\r\nremember");
-    CHECK(head_of(peer) == "HTTP/1.1 204 No Content\r\n");
-    peer.send("GET /notes/7" + host + "\r\n");
-    head_of(peer);
-    CHECK(peer.read(8) == "remember");
     peer.send("GET /count/2" + host + "\r\n");
     CHECK(head_of(peer) == "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n");
     CHECK(peer.read(19) == "2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\n");
@@ -42,7 +37,7 @@ TEST_CASE("the server has routes, whole and streamed bodies, a log, and an end i
     CHECK(peer.read(2) == "5\n");
     CHECK(stop(running) == 0);
     CHECK(peer.closed());
-    CHECK(running.read_rest().find("drained: 1 connections, 1 idle, 0 finished, 0 cancelled\n") !=
+    CHECK(running.read_rest().find("drained: 1 connection, 1 idle, 1 finished, 0 cancelled\n") !=
           std::string::npos);
     CHECK(running.errors() == "");
 }

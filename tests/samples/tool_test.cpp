@@ -182,3 +182,48 @@ TEST_CASE("output that cannot be written is status 1") {
 TEST_CASE("the program runs with closed standard descriptors") {
     CHECK(run_shell("exec \"" + tool + "\" demo --json --seconds 1 <&- >&- 2>&-").status == 0);
 }
+
+TEST_CASE("serve shows a directory to who asks, in the clear or by TLS, until it is interrupted") {
+    process running(tool, {"serve", "--port", "0", PARLEY_SAMPLES_SOURCE});
+    const std::string first = running.read_line().value_or("");
+    CAPTURE(first);
+    const std::size_t colon = first.rfind(':');
+    REQUIRE(first.starts_with("serving " PARLEY_SAMPLES_SOURCE " on http://127.0.0.1:"));
+    client_socket peer(static_cast<unsigned short>(std::stoi(first.substr(colon + 1))));
+    peer.send("GET /run_sample.hpp HTTP/1.1\r\nHost: a\r\nRange: bytes=3-11\r\nConnection: close\r\n\r\n");
+    CHECK(peer.read_line() == "HTTP/1.1 206 Partial Content\r");
+    std::string last, line;
+    while (!(line = peer.read_line()).empty())
+        last = line;
+    CHECK(last == "How the s");
+    CHECK(running.read_line().value_or("").find(" method=GET target=/run_sample.hpp status=206 bytes=9 ") !=
+          std::string::npos);
+    running.send_signal(SIGINT);
+    CHECK(running.wait() == 0);
+    CHECK(running.errors() == "");
+
+    process secure(tool, {"serve", "--port", "0", "--tls", "--quiet", PARLEY_SAMPLES_SOURCE});
+    CHECK(secure.read_line().value_or("").starts_with("certificate: SHA-256 "));
+    CHECK(secure.read_line().value_or("").starts_with("serving " PARLEY_SAMPLES_SOURCE
+                                                      " on https://127.0.0.1:"));
+    secure.send_signal(SIGTERM);
+    CHECK(secure.wait() == 0);
+}
+
+TEST_CASE("serve says what it does not understand, and what is missing") {
+    const auto said = [](std::vector<std::string> words) {
+        words.insert(words.begin(), "serve");
+        const outcome ended = run_program(tool, words);
+        return std::to_string(ended.status) + " " + ended.errors.substr(0, ended.errors.find('\n'));
+    };
+    CHECK(said({"--help"}) == "0 ");
+    CHECK(said({"--port"}) == "2 parley serve: something is missing behind: \"--port\"");
+    CHECK(said({"--port", "70000"}) == "2 parley serve: not a port: \"70000\"");
+    CHECK(said({"--address", "localhost"}) == "2 parley serve: not an address: \"localhost\"");
+    CHECK(said({"--fast"}) == "2 parley serve: there is no such option: \"--fast\"");
+    CHECK(said({".", "."}) == "2 parley serve: one directory is enough: \".\"");
+    CHECK(said({"/no/such"}) == "3 parley serve: /no/such: No such file or directory");
+    const taken_port taken;
+    CHECK(said({"--port", std::to_string(taken.number), "."})
+              .starts_with("3 parley serve: Address already in use: listen"));
+}
