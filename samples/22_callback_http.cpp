@@ -76,5 +76,4 @@ int main() {
         hello.over.acquire();
     comm.unbind(&service);
     service.unbound.acquire();
-    comm.deinit();
 }
