@@ -68,9 +68,10 @@ task<result<std::string_view>> exchange::read() {
         if (!sent)
             co_return unexpected(sent.error());
     }
-    if (!in_.has_news()) {
-        const result<void> waited = co_await with_timeout(std::chrono::nanoseconds(core_.body_gap()),
-                                                          detail::incoming_wait(in_, false));
+    if (!in_.has(detail::incoming::news::bytes)) {
+        const result<void> waited =
+            co_await with_timeout(std::chrono::nanoseconds(core_.body_gap()),
+                                  detail::incoming_wait(in_, detail::incoming::news::bytes));
         if (!waited)
             co_return unexpected(waited.error());
     }
@@ -118,12 +119,9 @@ task<result<void>> exchange::settle() {
     if (in_.complete() || !keep_)
         co_return result<void>();
     in_.discard();
-    while (!in_.has_news()) {
-        const result<void> waited = co_await with_timeout(worth_waiting, detail::incoming_wait(in_, false));
-        if (!waited)
-            break;
-    }
-    if (!in_.complete())
+    const result<void> waited =
+        co_await with_timeout(worth_waiting, detail::incoming_wait(in_, detail::incoming::news::end));
+    if (!waited || !in_.complete())
         keep_ = false;
     co_return result<void>();
 }
@@ -181,8 +179,8 @@ task<result<void>> exchange::end(detail::outgoing last) {
     result<void> sent = co_await connection_.push(std::move(last));
     if (sent && parley::detail::connection_access::state(connection_)->half_close()) {
         in_.discard();
-        // It ends by the peer's end, which wakes with news, or with our patience.
-        const result<void> waited = co_await with_timeout(worth_waiting, detail::incoming_wait(in_, false));
+        const result<void> waited =
+            co_await with_timeout(worth_waiting, detail::incoming_wait(in_, detail::incoming::news::end));
         static_cast<void>(waited);
     }
     co_await connection_.close();

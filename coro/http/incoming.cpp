@@ -13,6 +13,7 @@ void incoming::begin(CommSession &of, const limits &most) {
     head_.clear();
     body_.clear();
     taken_ = 0;
+    discarded_ = 0;
     refused_.reset();
     failure_ = error();
     session_ = &of;
@@ -20,8 +21,15 @@ void incoming::begin(CommSession &of, const limits &most) {
 }
 
 int incoming::append(const void *buf, std::size_t *size) {
-    if (refused_)
-        return 0;
+    if (discards_) {
+        discarded_ += *size;
+        if (discarded_ > most_discarded) {
+            pause(); // for good
+            return 0;
+        }
+        if (refused_)
+            return 0;
+    }
     std::string_view input(static_cast<const char *>(buf), *size);
     const auto refuse = [&](const parse_error &why) {
         refused_ = why;
@@ -96,14 +104,14 @@ void incoming::discard() noexcept {
     take(held());
 }
 
-void incoming::wait(parley::detail::context &task, bool for_head) noexcept {
+void incoming::wait(parley::detail::context &task, news what) noexcept {
     waiter_ = &task;
-    for_head_ = for_head;
+    awaited_ = what;
     task.begin(*this);
 }
 
 void incoming::wake() noexcept {
-    if (waiter_ && (for_head_ ? has_head() : has_news()))
+    if (waiter_ && has(awaited_))
         std::exchange(waiter_, nullptr)->complete();
 }
 
@@ -120,7 +128,7 @@ CommMessageIn *incoming_request::input(CommSession &session, const void *setting
 }
 
 bool incoming_wait::await_suspend(std::coroutine_handle<>, parley::detail::context &task) noexcept {
-    on_.wait(task, for_head_);
+    on_.wait(task, what_);
     return true;
 }
 

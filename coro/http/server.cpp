@@ -49,9 +49,9 @@ task<bool> read_whole(exchange &x) {
 
 task<> server_core::answer(exchange &x) const {
     incoming &in = x.in_;
-    if (!in.has_head()) {
-        const result<void> waited =
-            co_await with_timeout(std::chrono::nanoseconds(head_limit()), incoming_wait(in, true));
+    if (!in.has(incoming::news::head)) {
+        const result<void> waited = co_await with_timeout(std::chrono::nanoseconds(head_limit()),
+                                                          incoming_wait(in, incoming::news::head));
         if (!waited) {
             const result<void> sent = co_await x.respond(
                 response::text(408, "the request took too long\n").set("Connection", "close"));
@@ -171,7 +171,7 @@ serve_options server_core::for_connections(const std::shared_ptr<const server_co
 
 server_options::server_options() {
     idle_limit(std::chrono::seconds(75));
-    gap_limit(std::chrono::seconds(30));
+    gap_limit(std::chrono::seconds(60)); // beyond body_gap_limit(), which is answered
 }
 
 server::server(endpoint where, router routes, const server_options &options)

@@ -194,6 +194,14 @@ TEST_CASE("a peer that still writes sees why it was refused") {
     CHECK(all.ends_with("bytes\n"));
 }
 
+TEST_CASE("so does one whose head was refused") {
+    web server(usual());
+    raw_peer peer(server.local);
+    peer.send("GET / HTTP/1.1\r\nHost: a\r\n" + std::string(500000, 'x'));
+    CHECK(peer.recv_line() == "HTTP/1.1 431 Request Header Fields Too Large\r");
+    CHECK(peer.recv_all().ends_with("header line 3: longer than 16384 bytes\n"));
+}
+
 TEST_CASE("a body while it comes: of known length, in chunks, with a trailer") {
     web server(usual());
     const std::string megabytes(3 << 20, 'b');

@@ -48,7 +48,7 @@ struct access_record {
 // As an object of JSON.
 [[nodiscard]] std::string to_json(const access_record &of);
 
-// TLS and serve_options' other settings are here as well; idle_limit is 75 s and gap_limit 30 s unless they are set.
+// TLS and serve_options' other settings are here as well; idle_limit is 75 s and gap_limit 60 s unless they are set.
 class server_options : public service_options<server_options> {
 public:
     server_options();

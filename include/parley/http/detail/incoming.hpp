@@ -30,6 +30,12 @@ namespace detail {
 class incoming final : public CommMessageIn, private parley::detail::operation {
 public:
     static constexpr std::size_t most_held = 65536;
+    // Of what nobody wants so much is read; then the peer waits for the connection's end.
+    static constexpr std::uint64_t most_discarded = 1048576;
+
+    // What a task can wait for: the head; something to read; that nothing more will come. Each also ends by the
+    // connection's end.
+    enum class news : std::uint8_t { head, bytes, end };
 
     explicit incoming(const limits &most) : parser_(parser::request, most) {}
 
@@ -38,10 +44,17 @@ public:
     // To be named in errors.
     void set_peer(const std::string &peer) { peer_ = peer; }
 
-    // The head is complete, or it will never be: then refused() or failure() says why.
-    [[nodiscard]] bool has_head() const noexcept { return headed_ || over(); }
-    // There is something to read, or there will never be.
-    [[nodiscard]] bool has_news() const noexcept { return held() != 0 || over(); }
+    // Whether it is here. A head, or bytes, that will never come: refused() or failure() says why.
+    [[nodiscard]] bool has(news what) const noexcept {
+        switch (what) {
+        case news::head:
+            return headed_ || refused_ || complete_ || failed_;
+        case news::bytes:
+            return held() != 0 || refused_ || complete_ || failed_;
+        default:
+            return complete_ || failed_;
+        }
+    }
     // All of it has come, and nothing was wrong.
     [[nodiscard]] bool complete() const noexcept { return complete_; }
     [[nodiscard]] const std::optional<parse_error> &refused() const noexcept { return refused_; }
@@ -61,8 +74,8 @@ public:
     // Nobody wants the rest.
     void discard() noexcept;
 
-    // Of one waiter: the task is woken by the head, or by news.
-    void wait(parley::detail::context &task, bool for_head) noexcept;
+    // Of one waiter.
+    void wait(parley::detail::context &task, news what) noexcept;
 
 private:
     int append(const void *buf, std::size_t *size) override;
@@ -74,7 +87,6 @@ private:
     std::string resource() const override { return peer_; }
 
     [[nodiscard]] std::size_t held() const noexcept { return body_.size() - taken_; }
-    [[nodiscard]] bool over() const noexcept { return complete_ || refused_ || failed_; }
     void wake() noexcept;
 
     parser parser_;
@@ -86,7 +98,8 @@ private:
     error failure_;
     CommSession *session_ = nullptr; // until the message is complete or interrupted
     parley::detail::context *waiter_ = nullptr;
-    bool for_head_ = false;
+    std::uint64_t discarded_ = 0;
+    news awaited_ = news::head;
     bool announced_ = false;
     bool headed_ = false;
     bool complete_ = false;
@@ -107,18 +120,17 @@ private:
     std::unique_ptr<incoming> in_;
 };
 
-// Awaits the head, or something to read.
 class [[nodiscard]] incoming_wait final {
 public:
-    incoming_wait(incoming &on, bool for_head) noexcept : on_(on), for_head_(for_head) {}
+    incoming_wait(incoming &on, incoming::news what) noexcept : on_(on), what_(what) {}
     incoming_wait(incoming_wait &&) = delete;
-    bool await_ready() const noexcept { return for_head_ ? on_.has_head() : on_.has_news(); }
+    bool await_ready() const noexcept { return on_.has(what_); }
     bool await_suspend(std::coroutine_handle<>, parley::detail::context &task) noexcept;
     void await_resume() const noexcept {}
 
 private:
     incoming &on_;
-    const bool for_head_;
+    const incoming::news what_;
 };
 
 } // namespace detail
