@@ -68,7 +68,11 @@ private:
     void on_header_impl(error_code &) override { to_.fields_seen = 0; }
     void on_body_init_impl(const boost::optional<std::uint64_t> &, error_code &) override {}
     std::size_t on_body_impl(beast::string_view body, error_code &) override { return body.size(); }
-    void on_chunk_header_impl(std::uint64_t size, beast::string_view, error_code &) override {
+    void on_chunk_header_impl(std::uint64_t size, beast::string_view extensions,
+                              error_code &failed) override {
+        // Beast takes the quotation "\" for a closed one.
+        if (!is_chunk_extensions(view(extensions)))
+            failed = beast::http::error::bad_chunk_extension;
         to_.chunk = size;
         to_.in_trailer = size == 0;
         to_.fields_seen = 0;
@@ -201,6 +205,8 @@ parser::event parser::state::fail(const error_code &code, std::string_view raw) 
                     "6.3");
     if (code == error::bad_transfer_encoding)
         return fail(400, line + "a second Transfer-Encoding, or one beside Content-Length", "6.3");
+    if (code == error::body_limit)
+        return fail(400, "chunk: the body would be longer than 2^64 bytes", "7.1");
     if (code == error::bad_chunk_extension)
         return fail(400, "chunk: its extension is malformed", "7.1.1");
     if (code == error::bad_chunk || code == error::bad_line_ending)
@@ -252,9 +258,10 @@ parser::event parser::state::head_complete(std::string_view text) {
         return event::error;
     }
 
-    persistent = head.minor_version == 0 ? head.header.has_member("Connection", "keep-alive")
-                                         : !head.header.has_member("Connection", "close");
+    persistent = !head.header.has_member("Connection", "close") &&
+                 (head.minor_version != 0 || head.header.has_member("Connection", "keep-alive"));
     has_chunks = head.header.contains("Transfer-Encoding");
+    length.reset(); // an interim answer may have said one
     if (const auto value = head.header.get("Content-Length"))
         length = std::stoull(std::string(*value));
     if (what == response) {
@@ -478,7 +485,7 @@ bool parser::upgraded() const noexcept {
     return state_->is_upgraded;
 }
 bool parser::begun() const noexcept {
-    return state_->at != phase::head || state_->scanner.begun();
+    return state_->at != phase::head || state_->interims != 0 || state_->scanner.begun();
 }
 
 } // namespace parley::http
