@@ -288,8 +288,10 @@ TEST_CASE("RFC 9112, 6: how long the body is") {
 }
 
 TEST_CASE("RFC 9112, 7: chunks") {
-    const char *bad = "error 400 chunk: no size in hexadecimal digits and CRLF where one begins";
-    const char *extension = "error 400 chunk: its extension is malformed";
+    const char *bad =
+        "error 400 chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF";
+    const char *extension =
+        "error 400 chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF";
     check(
         parser::request,
         {
@@ -314,6 +316,7 @@ TEST_CASE("RFC 9112, 7: chunks") {
             {"7.1", "LF only behind the data", chunks("1\r\na\n0\r\n\r\n"), bad},
             {"7.1.1", "extensions", chunks("1;a;b=c;d=\"e;f\"\r\nx\r\n0;z\r\n\r\n"),
              "data x; end; need_more"},
+            {"7.1.1", "LF in an extension", chunks("1;ab\n\r\re\n0\r\n\r\n"), extension},
             {"7.1.1", "no name", chunks("1;=c\r\nx\r\n"), extension},
             {"7.1.1", "an open quotation", chunks("1;a=\"b\r\nx\r\n"), extension},
             {"7.1.1", "a quotation whose end is quoted", chunks("1;a=\"\\\"\r\nx\r\n0\r\n\r\n"), extension},
