@@ -307,6 +307,13 @@ parser::event parser::state::next_chunk(std::string_view &input) {
         pending.append(input.substr(0, all_most - held));
         seen = pending;
     }
+    // Beast asserts that what it sees a second time of a last chunk that is the first has five bytes, "0" and two CRLF.
+    if (found.chunk == 0 && seen.size() < std::min<std::size_t>(5, all_most) && seen[0] == '0') {
+        if (held == 0)
+            pending.assign(input);
+        input = {};
+        return event::need_more;
+    }
     const bool line_ends = seen.substr(0, line_most).find('\n', 2) != std::string_view::npos;
     const std::size_t most_now = line_ends ? all_most : line_most;
     seen = seen.substr(0, most_now);
