@@ -22,21 +22,49 @@ bool is_alpha(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// RFC 3986: what a host with or without a port is made of. Brackets and percent signs are not checked further.
-bool is_authority_character(char c) {
-    constexpr std::string_view others = "-._~!$&'()*+,;=:%[]";
+bool is_hex(char c) {
+    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+bool is_host_character(char c) {
+    constexpr std::string_view others = "-._~!$&'()*+,;=";
     return is_alpha(c) || is_digit(c) || others.find(c) != std::string_view::npos;
 }
 
-bool is_authority(std::string_view text) {
-    return std::all_of(text.begin(), text.end(), is_authority_character);
+// RFC 3986 section 3.2.2, but that what stands in brackets is not read as an address. `end` says where the host ends:
+// at the colon of a port, or with the text.
+bool is_host(std::string_view text, std::size_t &end) {
+    if (text.starts_with('[')) {
+        const std::size_t bracket = text.find(']');
+        if (bracket == std::string_view::npos || bracket == 1)
+            return false;
+        end = bracket + 1;
+        const std::string_view address = text.substr(1, bracket - 1);
+        return std::all_of(address.begin(), address.end(),
+                           [](char c) { return c == ':' || is_host_character(c); });
+    }
+    end = std::min(text.find(':'), text.size());
+    for (std::size_t i = 0; i < end; ++i) {
+        if (text[i] != '%') {
+            if (!is_host_character(text[i]))
+                return false;
+        } else if (i + 2 >= end || !is_hex(text[i + 1]) || !is_hex(text[i + 2])) {
+            return false;
+        }
+    }
+    return true;
 }
 
-// host:port, as CONNECT has it.
-bool is_authority_form(std::string_view text) {
-    const std::size_t colon = text.rfind(':');
-    return colon != std::string_view::npos && colon != 0 && colon + 1 < text.size() && is_authority(text) &&
-           std::all_of(text.begin() + static_cast<std::ptrdiff_t>(colon) + 1, text.end(), is_digit);
+// host [ ":" port ]; with_port: as CONNECT has it, with both.
+bool is_authority(std::string_view text, bool with_port) {
+    std::size_t end = 0;
+    if (!is_host(text, end))
+        return false;
+    if (end == text.size())
+        return !with_port;
+    if (text[end] != ':' || (with_port && (end == 0 || end + 1 == text.size())))
+        return false;
+    return std::all_of(text.begin() + static_cast<std::ptrdiff_t>(end) + 1, text.end(), is_digit);
 }
 
 // scheme "://" authority: the only absolute form that a proxy or a server is asked with.
@@ -58,7 +86,7 @@ verdict check_target(std::string_view method, std::string_view target) {
             return refuse("start line: a character in the target that no URI has", "3.2");
     }
     if (method == "CONNECT") {
-        if (!is_authority_form(target))
+        if (!is_authority(target, true))
             return refuse("start line: the target of CONNECT is no host:port", "3.2.3");
     } else if (target == "*") {
         if (method != "OPTIONS")
@@ -75,7 +103,7 @@ verdict check_host(const message_head &head) {
         return head.minor_version == 0 ? verdict() : refuse("header: no Host", "3.2");
     if (count > 1)
         return refuse("header: more than one Host", "3.2");
-    if (!is_authority(*head.header.get("Host")))
+    if (!is_authority(*head.header.get("Host"), false))
         return refuse("header: Host is no host with or without a port", "3.2");
     return {};
 }
@@ -133,6 +161,45 @@ verdict check_response_head(const message_head &head) {
     if (head.status < 200 && (head.header.contains("Transfer-Encoding")))
         return refuse("header: Transfer-Encoding in an answer that has no body", "6.1");
     return check_length(head);
+}
+
+bool is_chunk_extensions(std::string_view text) noexcept {
+    std::size_t i = 0;
+    const auto skip_blanks = [&] { i = std::min(text.find_first_not_of(" \t", i), text.size()); };
+    const auto take_token = [&] {
+        const std::size_t begin = i;
+        while (i < text.size() && is_token(text.substr(i, 1)))
+            ++i;
+        return i != begin;
+    };
+    const auto take_quoted = [&] {
+        for (++i; i < text.size() && text[i] != '"'; ++i)
+            if (text[i] == '\\')
+                ++i;
+        return i++ < text.size();
+    };
+    const bool clean = std::none_of(text.begin(), text.end(), [](char c) {
+        return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+    });
+    while (clean && i < text.size()) {
+        skip_blanks();
+        if (i == text.size() || text[i++] != ';')
+            return false;
+        skip_blanks();
+        if (!take_token())
+            return false;
+        const std::size_t name_end = i;
+        skip_blanks();
+        if (i == text.size() || text[i] != '=') {
+            i = name_end;
+            continue;
+        }
+        ++i;
+        skip_blanks();
+        if (!(i < text.size() && text[i] == '"' ? take_quoted() : take_token()))
+            return false;
+    }
+    return clean;
 }
 
 bool may_trail(std::string_view name) noexcept {

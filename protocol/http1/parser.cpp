@@ -68,7 +68,11 @@ private:
     void on_header_impl(error_code &) override { to_.fields_seen = 0; }
     void on_body_init_impl(const boost::optional<std::uint64_t> &, error_code &) override {}
     std::size_t on_body_impl(beast::string_view body, error_code &) override { return body.size(); }
-    void on_chunk_header_impl(std::uint64_t size, beast::string_view, error_code &) override {
+    void on_chunk_header_impl(std::uint64_t size, beast::string_view extensions,
+                              error_code &failed) override {
+        // Beast takes the quotation "\" for a closed one.
+        if (!is_chunk_extensions(view(extensions)))
+            failed = beast::http::error::bad_chunk_extension;
         to_.chunk = size;
         to_.in_trailer = size == 0;
         to_.fields_seen = 0;
@@ -201,11 +205,16 @@ parser::event parser::state::fail(const error_code &code, std::string_view raw) 
                     "6.3");
     if (code == error::bad_transfer_encoding)
         return fail(400, line + "a second Transfer-Encoding, or one beside Content-Length", "6.3");
+    if (code == error::body_limit)
+        return fail(400, "chunk: the body would be longer than 2^64 bytes", "7.1");
     if (code == error::bad_chunk_extension)
-        return fail(400, "chunk: its extension is malformed", "7.1.1");
+        return fail(400, "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
+                    "7.1.1");
     if (code == error::bad_chunk || code == error::bad_line_ending)
         return at == phase::chunks
-                   ? fail(400, "chunk: no size in hexadecimal digits and CRLF where one begins", "7.1")
+                   ? fail(400,
+                          "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
+                          "7.1")
                    : fail(400, line + "it does not end in CRLF", "2.2");
     return fail(400, line + code.message(), "");
 }
@@ -252,9 +261,10 @@ parser::event parser::state::head_complete(std::string_view text) {
         return event::error;
     }
 
-    persistent = head.minor_version == 0 ? head.header.has_member("Connection", "keep-alive")
-                                         : !head.header.has_member("Connection", "close");
+    persistent = !head.header.has_member("Connection", "close") &&
+                 (head.minor_version != 0 || head.header.has_member("Connection", "keep-alive"));
     has_chunks = head.header.contains("Transfer-Encoding");
+    length.reset(); // an interim answer may have said one
     if (const auto value = head.header.get("Content-Length"))
         length = std::stoull(std::string(*value));
     if (what == response) {
@@ -297,6 +307,13 @@ parser::event parser::state::next_chunk(std::string_view &input) {
         pending.append(input.substr(0, all_most - held));
         seen = pending;
     }
+    // Beast asserts that what it sees a second time of a last chunk that is the first has five bytes, "0" and two CRLF.
+    if (found.chunk == 0 && seen.size() < std::min<std::size_t>(5, all_most) && seen[0] == '0') {
+        if (held == 0)
+            pending.assign(input);
+        input = {};
+        return event::need_more;
+    }
     const bool line_ends = seen.substr(0, line_most).find('\n', 2) != std::string_view::npos;
     const std::size_t most_now = line_ends ? all_most : line_most;
     seen = seen.substr(0, most_now);
@@ -312,7 +329,8 @@ parser::event parser::state::next_chunk(std::string_view &input) {
             std::string_view("123456789abcdefABCDEF").find(seen[digit]) == std::string_view::npos;
         if (line_ends && (first || seen.starts_with("\r\n")) &&
             (!last || seen.find("\r\n\r\n") != std::string_view::npos))
-            return fail(400, "chunk: its extension is malformed", "7.1.1");
+            return fail(400, "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
+                        "7.1.1");
         if (seen.size() < most_now) {
             if (held == 0)
                 pending.assign(input);
@@ -478,7 +496,7 @@ bool parser::upgraded() const noexcept {
     return state_->is_upgraded;
 }
 bool parser::begun() const noexcept {
-    return state_->at != phase::head || state_->scanner.begun();
+    return state_->at != phase::head || state_->interims != 0 || state_->scanner.begun();
 }
 
 } // namespace parley::http

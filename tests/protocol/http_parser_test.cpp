@@ -103,6 +103,14 @@ TEST_CASE("the end of the input") {
     CHECK(p.next(input) == parser::event::error);
 }
 
+TEST_CASE("an interim answer leaves nothing behind, and is a beginning") {
+    CHECK(told_of(parser::response,
+                  "HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil the end") ==
+          "interim 100 {Content-Length: 2}; head 200 OK 1.1 {}; data until the end; end");
+    CHECK(told_of(parser::response, "HTTP/1.1 100 Continue\r\n\r\n") ==
+          "interim 100 {}; cut: the input ends in the middle of the head");
+}
+
 TEST_CASE("bytes of a body that were read elsewhere") {
     parser p(parser::request);
     std::string_view input = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nab";

@@ -115,6 +115,14 @@ TEST_CASE("RFC 9112, 3: the request line") {
              "error 400 header: Host is no host with or without a port"},
             {"3.2", "a list", request("Host: a, b\r\n"),
              "error 400 header: Host is no host with or without a port"},
+            {"3.2", "two ports", request("Host: a:1:2\r\n"),
+             "error 400 header: Host is no host with or without a port"},
+            {"3.2", "a port that is none", request("Host: a:b\r\n"),
+             "error 400 header: Host is no host with or without a port"},
+            {"3.2", "a percent sign with one digit", request("Host: a%4\r\n"),
+             "error 400 header: Host is no host with or without a port"},
+            {"3.2", "an open bracket", request("Host: [::1\r\n"),
+             "error 400 header: Host is no host with or without a port"},
             {"3.2", "an IPv6 literal", request("Host: [::1]:8080\r\n"), whole},
             {"3.2", "a fragment in the target", request(host, "GET /a#b HTTP/1.1"),
              "error 400 start line: a character in the target that no URI has"},
@@ -280,8 +288,10 @@ TEST_CASE("RFC 9112, 6: how long the body is") {
 }
 
 TEST_CASE("RFC 9112, 7: chunks") {
-    const char *bad = "error 400 chunk: no size in hexadecimal digits and CRLF where one begins";
-    const char *extension = "error 400 chunk: its extension is malformed";
+    const char *bad =
+        "error 400 chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF";
+    const char *extension =
+        "error 400 chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF";
     check(
         parser::request,
         {
@@ -296,6 +306,8 @@ TEST_CASE("RFC 9112, 7: chunks") {
             {"7.1", "negative", chunks("-1\r\na\r\n"), bad},
             {"7.1", "a blank before it", chunks(" 1\r\na\r\n"), bad},
             {"7.1", "2^64", chunks("10000000000000000\r\na\r\n"), bad},
+            {"7.1", "2^64 in two chunks", chunks("1\r\na\r\nffffffffffffffff\r\nb"),
+             "error 400 chunk: the body would be longer than 2^64 bytes"},
             {"7.1", "LF only", chunks("1\na\r\n0\r\n\r\n"), extension},
             {"7.1", "CR only", chunks("1\ra\r\n0\r\n\r\n"), bad},
             {"7.1", "more data than the size says", chunks("1\r\nab\r\n0\r\n\r\n"), bad},
@@ -304,8 +316,10 @@ TEST_CASE("RFC 9112, 7: chunks") {
             {"7.1", "LF only behind the data", chunks("1\r\na\n0\r\n\r\n"), bad},
             {"7.1.1", "extensions", chunks("1;a;b=c;d=\"e;f\"\r\nx\r\n0;z\r\n\r\n"),
              "data x; end; need_more"},
+            {"7.1.1", "LF in an extension", chunks("1;ab\n\r\re\n0\r\n\r\n"), extension},
             {"7.1.1", "no name", chunks("1;=c\r\nx\r\n"), extension},
             {"7.1.1", "an open quotation", chunks("1;a=\"b\r\nx\r\n"), extension},
+            {"7.1.1", "a quotation whose end is quoted", chunks("1;a=\"\\\"\r\nx\r\n0\r\n\r\n"), extension},
             {"7.1.1", "something else behind the size", chunks("1,a\r\nx\r\n"), extension},
             {"7.1.2", "a trailer", chunks("0\r\nX: 1\r\nY: 2\r\n\r\n"),
              "trailer {X: 1|Y: 2}; end; need_more"},
@@ -338,6 +352,7 @@ TEST_CASE("RFC 9112, 9: whether the connection stays") {
     CHECK_FALSE(stays("Connection: keep-alive, close\r\n"));
     CHECK_FALSE(stays("", "1.0"));
     CHECK(stays("Connection: Keep-Alive\r\n", "1.0"));
+    CHECK_FALSE(stays("Connection: Keep-Alive, close\r\n", "1.0"));
 }
 
 // What a proxy in front could read in another way than we do: ../shared/faults.md, rows 35 to 40.
