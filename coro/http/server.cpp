@@ -31,6 +31,21 @@ private:
     std::size_t count_;
 };
 
+// Tells the access log when the answer is over, however that comes about.
+class access_note {
+public:
+    access_note(const server_core &core, exchange &x, const endpoint &peer) noexcept
+        : core_(core), x_(x), peer_(peer), began_(CommLoop::current()->now()) {}
+    access_note(access_note &&) = delete;
+    ~access_note() { core_.note_access(x_, peer_, began_); }
+
+private:
+    const server_core &core_;
+    exchange &x_;
+    const endpoint &peer_;
+    const std::int64_t began_;
+};
+
 } // namespace
 
 task<bool> read_whole(exchange &x) {
@@ -111,32 +126,37 @@ task<> server_core::answer(exchange &x) const {
 
 task<> server_core::serve(connection<served_http> peer, std::shared_ptr<const server_core> self) {
     incoming_request in;
-    const std::string name = peer.peer().to_string();
+    const endpoint who = peer.peer();
+    const std::string name = who.to_string();
     for (bool keep = true; keep;) {
         const result<void> got = co_await peer.recv(in);
         if (!got)
             co_return;
-        const std::int64_t began = CommLoop::current()->now();
         in->set_peer(name);
         exchange x(peer, *in, *self);
+        const access_note note(*self, x, who); // also of a handler that is cancelled because its peer is gone
         co_await self->answer(x);
         keep = x.finished() && x.keep_;
-        if (self->options.on_access_)
-            self->note_access(x, peer.peer(), began);
     }
 }
 
-void server_core::note_access(exchange &x, const endpoint &peer, std::int64_t began) const {
-    access_record record;
-    record.peer = peer;
-    if (!x.in_.refused()) {
-        record.method = x.method();
-        record.target = x.request().target();
+void server_core::note_access(exchange &x, const endpoint &peer, std::int64_t began) const noexcept {
+    if (!options.on_access_)
+        return;
+    try {
+        access_record record;
+        record.peer = peer;
+        if (!x.in_.refused()) {
+            record.method = x.method();
+            record.target = x.request().target();
+        }
+        record.status = x.status();
+        record.bytes = x.sent();
+        record.elapsed = std::chrono::nanoseconds(parley::sys::monotonic_ns() - began);
+        options.on_access_(record);
+    } catch (...) {
+        report(peer, std::current_exception());
     }
-    record.status = x.status();
-    record.bytes = x.sent();
-    record.elapsed = std::chrono::nanoseconds(parley::sys::monotonic_ns() - began);
-    options.on_access_(record);
 }
 
 void server_core::report(const endpoint &peer, std::exception_ptr failure) const {

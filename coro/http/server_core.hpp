@@ -31,7 +31,7 @@ struct server_core {
         return o.on_listening_;
     }
     void report(const endpoint &peer, std::exception_ptr failure) const;
-    void note_access(exchange &x, const endpoint &peer, std::int64_t began) const;
+    void note_access(exchange &x, const endpoint &peer, std::int64_t began) const noexcept;
 
     const router routes;
     const server_options options;
