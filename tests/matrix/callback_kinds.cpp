@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <unistd.h>
@@ -213,7 +214,15 @@ public:
         if (parley::sim::world *world = parley::sim::world::current())
             world->raise(SIGUSR1);
         else
-            ::kill(::getpid(), SIGUSR1);
+            // Loops block signals. On a thread that does not, it has been handled when this returns: one sent to the
+            // process would be when the kernel, or a sanitizer, finds the time, perhaps in the next round.
+            std::thread([] {
+                sigset_t one;
+                sigemptyset(&one);
+                sigaddset(&one, SIGUSR1);
+                pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+                pthread_kill(pthread_self(), SIGUSR1);
+            }).join();
     }
 
 private:
