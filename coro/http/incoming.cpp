@@ -1,5 +1,7 @@
 #include <parley/http/detail/incoming.hpp>
 
+#include <cerrno>
+#include <new>
 #include <utility>
 
 #include <parley/detail/session_error.hpp>
@@ -21,6 +23,15 @@ void incoming::begin(CommSession &of, const limits &most) {
 }
 
 int incoming::append(const void *buf, std::size_t *size) {
+    try {
+        return parse(buf, size);
+    } catch (const std::bad_alloc &) {
+        errno = ENOMEM;
+        return -1;
+    }
+}
+
+int incoming::parse(const void *buf, std::size_t *size) {
     if (discards_) {
         discarded_ += *size;
         if (discarded_ > most_discarded) {
@@ -121,10 +132,15 @@ void incoming::cancel() noexcept {
 
 CommMessageIn *incoming_request::input(CommSession &session, const void *settings) {
     const auto &most = *static_cast<const limits *>(settings);
-    if (!in_)
-        in_ = std::make_unique<incoming>(most);
-    in_->begin(session, most);
-    return in_.get();
+    try {
+        if (!in_)
+            in_ = std::make_unique<incoming>(most);
+        in_->begin(session, most);
+        return in_.get();
+    } catch (const std::bad_alloc &) {
+        errno = ENOMEM;
+        return nullptr;
+    }
 }
 
 bool incoming_wait::await_suspend(std::coroutine_handle<>, parley::detail::context &task) noexcept {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include <parley/http/status.hpp>
 
@@ -63,6 +64,15 @@ int message::refuse(int error_number) {
 }
 
 int message::append(const void *buf, std::size_t *size) {
+    try {
+        return parse(buf, size);
+    } catch (const std::bad_alloc &) {
+        errno = ENOMEM;
+        return -1;
+    }
+}
+
+int message::parse(const void *buf, std::size_t *size) {
     if (!parsing_) {
         clear();
         if (parser_) {
@@ -130,9 +140,14 @@ void *message::reserve(std::size_t *size) {
         if (missing < 16384)
             return nullptr;
         // No more than as much again as there is already.
-        room_ = static_cast<std::size_t>(
+        const auto room = static_cast<std::size_t>(
             std::min<std::uint64_t>(missing, std::max<std::size_t>(body_.size(), believed)));
-        body_.resize(body_.size() + room_);
+        try {
+            body_.resize(body_.size() + room);
+        } catch (const std::bad_alloc &) {
+            return nullptr; // append() will say so
+        }
+        room_ = room;
     }
     *size = room_;
     return body_.data() + body_.size() - room_;
@@ -150,6 +165,20 @@ int message::encode(struct iovec vectors[], int) {
         errno = EINVAL;
         return -1;
     }
+    try {
+        write_head();
+    } catch (const std::bad_alloc &) {
+        errno = ENOMEM;
+        return -1;
+    }
+    vectors[0] = {wire_.data(), wire_.size()};
+    if (body_.empty() || !framed() || answers() == "HEAD")
+        return 1;
+    vectors[1] = {body_.data(), body_.size()};
+    return 2;
+}
+
+void message::write_head() {
     wire_.clear();
     write_start(wire_);
     for (const auto [name, value] : head_.header)
@@ -157,11 +186,6 @@ int message::encode(struct iovec vectors[], int) {
     if (framed())
         wire_.append("Content-Length: ").append(std::to_string(body_.size())).append("\r\n");
     wire_.append("\r\n");
-    vectors[0] = {wire_.data(), wire_.size()};
-    if (body_.empty() || !framed() || answers() == "HEAD")
-        return 1;
-    vectors[1] = {body_.data(), body_.size()};
-    return 2;
 }
 
 } // namespace parley::http

@@ -419,11 +419,12 @@ TEST_CASE("a drain answers what has begun and ends what is idle") {
     CHECK(answer_of(idle).starts_with("HTTP/1.1 200 OK\r\n"));
     busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     server.rt.sync_wait(server.rt.loop(0), [&]() -> task<> { co_await entered.wait(); }());
-    background draining(server.rt, [&]() -> task<> {
+    const auto drain = [&]() -> task<> { // lives as long as its task
         auto report = co_await server.door.drain(60s);
         REQUIRE(report);
         CHECK(report->cancelled == 0);
-    }());
+    };
+    background draining(server.rt, drain());
     CHECK(idle.is_closed_by_peer());
     leave.set();
     CHECK(answer_of(busy).ends_with("\r\n\r\nlate\n"));

@@ -81,6 +81,8 @@ protected:
     fields trailer_;
 
 private:
+    int parse(const void *buf, std::size_t *size); // append(); throws std::bad_alloc
+    void write_head();
     int refuse(int error_number);
 
     std::unique_ptr<parser> parser_; // from the first parse on

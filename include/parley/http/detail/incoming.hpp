@@ -79,6 +79,7 @@ public:
 
 private:
     int append(const void *buf, std::size_t *size) override;
+    int parse(const void *buf, std::size_t *size); // throws std::bad_alloc
     void interrupted(int state, int error_number) override;
 
     void cancel() noexcept override;
