@@ -80,10 +80,13 @@ inline size_t open_descriptors() {
     return entries_of("/proc/self/fd");
 }
 inline size_t running_threads() {
-    // A sanitizer's own thread starts with the first one: not between two looks.
+    // A sanitizer's own thread starts with the first one: not between two looks. The kernel lists a thread that was
+    // joined for a moment more: it must not be counted either.
     static const bool started = [] {
-        std::thread([] {}).join();
-        return true;
+        pid_t id = 0;
+        std::thread([&] { id = gettid(); }).join();
+        const std::string entry = "/proc/self/task/" + std::to_string(id);
+        return eventually([&] { return access(entry.c_str(), F_OK) != 0; });
     }();
     return started ? entries_of("/proc/self/task") : 0;
 }
