@@ -395,8 +395,9 @@ void CommMachine::client_message(Entry *entry, bool more) {
     int keep = session->keep_alive_timeout();
     if (entry->tls != nullptr && session->seq == 0)
         tls_remember(entry);
-    bool usable = !more && !entry->sending && entry->outbox == nullptr && !entry->hangup && !entry->broken &&
-                  !loop->stopping() && !entry->pool->orphaned.load(std::memory_order_relaxed);
+    bool usable = !more && !entry->sending && entry->outbox == nullptr && !entry->finished &&
+                  !entry->hangup && !entry->broken && !loop->stopping() &&
+                  !entry->pool->orphaned.load(std::memory_order_relaxed);
     entry->target = nullptr;
     if (keep != 0 && usable) {
         CommPool::PerLoop &mine = entry->pool->per_loop[loop->index()];

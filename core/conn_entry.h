@@ -166,7 +166,8 @@ struct CommConnEntry : parley::core::Source {
     bool announcing : 1 = false;  // announce() was called in this append()
     bool announced : 1 = false;   // service: `session` awaits its reply while its message still comes
     bool all_pushed : 1 = false;  // client: end_output() was called
-    bool fin_due : 1 = false;     // half_close() was called; goes out when the outbox is empty
+    bool finished : 1 = false;    // half_close() was called: no further exchange
+    bool fin_due : 1 = false;     // its FIN goes out when the outbox is empty
 
     // Deadlines, monotonic ns. The timer holds the nearest.
     CommTimer timer;

@@ -292,7 +292,7 @@ void CommMachine::turn_written(Entry *entry, CommTurn *turn) {
     entry->turn_count--;
     turn_over(entry, turn);
     bool last = entry->turn_count == 0 && !entry->got_bytes; // nothing else is in flight
-    if (keep == 0 || unread || (entry->unbound && last) || loop->stopping()) {
+    if (keep == 0 || unread || entry->finished || (entry->unbound && last) || loop->stopping()) {
         entry->state = CONN_STATE_CLOSING;
         entry->error = 0;
         entry->cause = entry->unbound ? CC_STOP : CC_EOF;

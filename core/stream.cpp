@@ -117,7 +117,7 @@ int CommMachine::half_close(CommSession *session) {
     Entry *entry = open_entry(session);
     if (entry == nullptr)
         return -1;
-    entry->fin_due = true;
+    entry->finished = entry->fin_due = true;
     if (entry->outbox == nullptr)
         send_fin(entry);
     return 0;

@@ -86,6 +86,9 @@ private:
     sink &to_;
 };
 
+constexpr const char *bad_chunk_line =
+    "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF";
+
 enum class phase : std::uint8_t { head, fixed, chunks, chunk_data, until_end, done, failed };
 
 } // namespace
@@ -208,14 +211,10 @@ parser::event parser::state::fail(const error_code &code, std::string_view raw) 
     if (code == error::body_limit)
         return fail(400, "chunk: the body would be longer than 2^64 bytes", "7.1");
     if (code == error::bad_chunk_extension)
-        return fail(400, "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
-                    "7.1.1");
+        return fail(400, bad_chunk_line, "7.1.1");
     if (code == error::bad_chunk || code == error::bad_line_ending)
-        return at == phase::chunks
-                   ? fail(400,
-                          "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
-                          "7.1")
-                   : fail(400, line + "it does not end in CRLF", "2.2");
+        return at == phase::chunks ? fail(400, bad_chunk_line, "7.1")
+                                   : fail(400, line + "it does not end in CRLF", "2.2");
     return fail(400, line + code.message(), "");
 }
 
@@ -329,8 +328,7 @@ parser::event parser::state::next_chunk(std::string_view &input) {
             std::string_view("123456789abcdefABCDEF").find(seen[digit]) == std::string_view::npos;
         if (line_ends && (first || seen.starts_with("\r\n")) &&
             (!last || seen.find("\r\n\r\n") != std::string_view::npos))
-            return fail(400, "chunk: its line is no size in hexadecimal digits, extensions if any, and CRLF",
-                        "7.1.1");
+            return fail(400, bad_chunk_line, "7.1.1");
         if (seen.size() < most_now) {
             if (held == 0)
                 pending.assign(input);

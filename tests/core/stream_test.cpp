@@ -361,6 +361,47 @@ TEST_CASE("half_close() sends a FIN behind all output, and input goes on") {
     }
 }
 
+TEST_CASE("behind a FIN of ours nothing else is exchanged") {
+    Net net;
+    SUBCASE("a client's connection is not kept") {
+        Listener listener;
+        scripted::Target target(listener.address());
+        Client first("head\n"), next("next\n");
+        first.more = true;
+        wire::Inbox<bool> ready;
+        first.at_more = [&] { ready.put(true); };
+        CHECK(net.comm.request(&first, &target) == 0);
+        Peer peer = listener.accept();
+        ready.take();
+        net.on_loop([&] {
+            CHECK(net.comm.end_output(&first) == 0);
+            CHECK(net.comm.half_close(&first) == 0);
+        });
+        CHECK(peer.rest() == "head\n");
+        peer.send("2\nok");
+        CHECK(first.ends.take() == scripted::success(0));
+        CHECK(net.comm.request(&next, &target) == 0);
+        Peer other = listener.accept();
+        CHECK(other.line() == "next\n");
+        other.send("1\n!");
+        CHECK(next.ends.take() == scripted::success(0));
+    }
+    SUBCASE("a service's connection is closed") {
+        Service service(net.comm);
+        service.at_request = [&](Served *session) {
+            CHECK(Push::of(net.comm, session, "bye\n") == 0);
+            CHECK(net.comm.half_close(session) == 0);
+            CHECK(session->reply("") == 0);
+        };
+        service.start();
+        Peer peer(service.address);
+        peer.send("1\nx");
+        CHECK(peer.rest() == "bye\n");
+        CHECK(service.events.take() == replied);
+        wire::until([&] { return net.comm.loop(0)->connections() == 0; }); // by us: the peer is still there
+    }
+}
+
 TEST_CASE("a client's request in pieces, and the connection serves again") {
     Net net;
     Listener listener;

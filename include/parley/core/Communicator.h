@@ -571,7 +571,7 @@ public:
     // ENOENT when the session is over or it was said before.
     int end_output(CommSession *session);
     // Sends a FIN (TLS: close_notify first) when all output is out. What is sent after that fails
-    // the connection. ENOENT when it is gone.
+    // the connection, and the present exchange is its last. ENOENT when it is gone.
     int half_close(CommSession *session);
 
     // Additive. Bytes that may be queued by push() and feedback() per connection; 1 MiB at first.

@@ -63,7 +63,8 @@ public:
         head_ = limit.count();
         return *this;
     }
-    // How long a read of the body waits for more: 408. 30 s at first.
+    // How long a read of the body waits for more: 408 where the handler has the body read for it, else
+    // exchange::read() says errc::timed_out. 30 s at first.
     server_options &body_gap_limit(parley::detail::any_duration limit) {
         body_gap_ = limit.count();
         return *this;
